@@ -1,0 +1,124 @@
+# Rekindle: one non-recursive Makefile. Objects and products live under $(BUILD); file lists are explicit.
+#
+#   make demo    boot a function in a microVM, send it an event, print the answer and the time each stage took
+#   make test    unit, fuzz and integration tests
+#   make check   format, static analysis, include arrows, sizes
+#   make bench   measure, print and write build/bench.json
+#   make all     build everything
+#
+# What is missing on a Debian machine is installed by the targets that need it (.setup/), once.
+
+BUILD ?= build
+SHELL := /bin/sh
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+include .setup/versions
+
+# Built once, whatever $(BUILD) is.
+THIRD := build/third-party
+LINUX_TREE := build/linux-source
+KERNEL := build/kernel
+KVMHOST := build/kvmhost
+
+WARNINGS := -Wall -Wextra -Werror -Wshadow -Wswitch-enum -Wimplicit-fallthrough -Wmissing-prototypes -Wvla -Wconversion
+CSTD := -std=c11 -D_GNU_SOURCE
+INCLUDES := -I. -isystem $(THIRD)/include
+
+# What ships: static, musl. Relocation-read-only and stack protection everywhere; PIE where the address layout matters.
+MUSL_CC := musl-gcc
+MUSL_CFLAGS := $(CSTD) $(WARNINGS) -Os -g -fno-asynchronous-unwind-tables -ffunction-sections -fdata-sections \
+	-fstack-protector-strong -D_FORTIFY_SOURCE=2 $(INCLUDES) -isystem $(THIRD)/linux/include
+MUSL_LDFLAGS := -static -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack -s
+
+# Unit tests: the machine's own compiler and libc, with sanitizers.
+UNIT_CC := gcc
+UNIT_CFLAGS := $(CSTD) $(WARNINGS) -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+	-fno-sanitize-recover=undefined $(INCLUDES)
+UNIT_LIBS := $(THIRD)/lib/libcbor-host.a -lcmocka -lpthread
+
+# Fuzz targets: clang's libFuzzer with the same sanitizers.
+FUZZ_CC := clang
+FUZZ_CFLAGS := $(CSTD) -Wall -Wextra -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+	-fno-sanitize-recover=undefined $(INCLUDES)
+FUZZ_SECONDS ?= 60
+
+musl = $(patsubst %.c,$(BUILD)/musl/%.o,$(1))
+unit = $(patsubst %.c,$(BUILD)/unit-objects/%.o,$(1))
+fuzz = $(patsubst %.c,$(BUILD)/fuzz-objects/%.o,$(1))
+
+$(BUILD)/musl/%.o: %.c | $(THIRD)/stamp
+	@mkdir -p $(@D)
+	$(QUIET_CC)$(MUSL_CC) $(MUSL_CFLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/unit-objects/%.o: %.c | $(THIRD)/stamp build/.packages-test
+	@mkdir -p $(@D)
+	$(QUIET_CC)$(UNIT_CC) $(UNIT_CFLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/fuzz-objects/%.o: %.c | $(THIRD)/stamp build/.packages-test
+	@mkdir -p $(@D)
+	$(QUIET_CC)$(FUZZ_CC) $(FUZZ_CFLAGS) -MMD -MP -c $< -o $@
+
+ifndef V
+QUIET_CC = @echo "  CC    $<";
+QUIET_LD = @echo "  LINK  $@";
+endif
+
+# Link rules. $(call musl_program,NAME,SOURCES,LIBRARIES), $(call unit_test,NAME,SOURCES), $(call fuzz_target,NAME,SOURCES)
+define musl_program
+MUSL_PROGRAMS += $(BUILD)/$(1)
+$(BUILD)/$(1): $(call musl,$(2))
+	@mkdir -p $$(@D)
+	$$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $$^ $(3) -o $$@
+endef
+define unit_test
+UNIT_TESTS += $(BUILD)/tests/unit/$(1)
+$(BUILD)/tests/unit/$(1): $(call unit,$(2))
+	@mkdir -p $$(@D)
+	$$(QUIET_LD)$(UNIT_CC) $(UNIT_CFLAGS) $$^ $(UNIT_LIBS) -o $$@
+endef
+define fuzz_target
+FUZZ_TARGETS += $(BUILD)/tests/fuzz/$(1)
+$(BUILD)/tests/fuzz/$(1): $(call fuzz,$(2))
+	@mkdir -p $$(@D)
+	$$(QUIET_LD)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer $$^ $(THIRD)/lib/libcbor-host.a -lpthread -o $$@
+endef
+
+BASE_SOURCES := agent/base/log.c agent/base/fd.c agent/base/loop.c
+
+# ---- agent/proto, agent, agent/function ------------------------------------------------------------------------
+
+# ---- init, rootfs ----------------------------------------------------------------------------------------------
+
+# ---- hostvmm: core (main, config, vm, vcpu, memory, bus, boot, arch, serial) --------------------------------------
+
+# ---- hostvmm: device/virtio --------------------------------------------------------------------------------------
+
+# ---- hostvmm: control ----------------------------------------------------------------------------------------------
+
+# ---- kernel, emulated host -----------------------------------------------------------------------------------------
+
+# ---- tests -----------------------------------------------------------------------------------------------------------
+
+# ---- set-up: packages and third-party parts, each once ----------------------------------------------------------------
+build/.packages-%: .setup/versions .setup/packages.sh
+	@mkdir -p $(@D)
+	@.setup/packages.sh $*
+	@touch $@
+
+$(THIRD)/stamp: .setup/third-party.sh | build/.packages-build $(LINUX_TREE)/.unpacked
+	@.setup/third-party.sh $(THIRD) $(LINUX_TREE)
+
+$(LINUX_TREE)/.unpacked: | build/.packages-build
+	@echo "set-up: unpacking $(LINUX_TARBALL)"
+	@mkdir -p $(LINUX_TREE)
+	@tar -xf $(LINUX_TARBALL) -C $(LINUX_TREE) --strip-components=1
+	@touch $@
+
+.PHONY: all demo test check bench clean
+all: $(MUSL_PROGRAMS)
+
+clean:
+	rm -rf $(BUILD)/musl $(BUILD)/unit-objects $(BUILD)/fuzz-objects $(BUILD)/tests $(MUSL_PROGRAMS)
+
+-include $(shell find $(BUILD)/musl $(BUILD)/unit-objects $(BUILD)/fuzz-objects -name '*.d' 2>/dev/null)

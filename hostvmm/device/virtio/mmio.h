@@ -1,0 +1,76 @@
+/*
+ * The virtio-mmio transport (virtio 1.2, section 4.2), version 2 only, apart from the device kinds behind it.
+ *
+ * One 4 KiB window per device. Register accesses come on vCPU threads and are serialised by the transport's
+ * lock; queue notifications come through an ioeventfd (datamatch: the queue's index) that the device reads on
+ * its own thread. Guest misbehaviour sets DEVICE_NEEDS_RESET and a configuration interrupt, on this device
+ * alone.
+ */
+#ifndef HOSTVMM_DEVICE_VIRTIO_MMIO_H
+#define HOSTVMM_DEVICE_VIRTIO_MMIO_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "hostvmm/bus.h"
+#include "hostvmm/device/irq.h"
+#include "hostvmm/device/virtio/queue.h"
+#include "hostvmm/memory.h"
+
+#define VIRTIO_MMIO_WINDOW_BYTES 4096
+#define VIRTIO_MMIO_NOTIFY       0x050 /* QueueNotify: where each queue's ioeventfd matches */
+#define VIRTIO_QUEUES_MAX        4
+
+struct virtio_device; /* below */
+
+/* What a device kind is. All but config_* run with the transport's lock held. */
+struct virtio_kind {
+    uint32_t id; /* virtio 1.2 section 5 */
+    const char *name;
+    unsigned queue_count;
+    uint16_t queue_size_max;
+    /* The driver set DRIVER_OK: queues are valid. Start serving. 0, or -errno: DEVICE_NEEDS_RESET. */
+    int (*activate)(struct virtio_device *device);
+    /* The driver reset the device, or the VM ends: stop serving; on return no thread touches the queues. */
+    void (*reset)(struct virtio_device *device);
+    void (*config_read)(struct virtio_device *device, uint32_t offset, void *data, uint32_t size);
+    void (*config_write)(struct virtio_device *device, uint32_t offset, const void *data, uint32_t size);
+};
+
+/* The common part; a device kind embeds it as its first member. */
+struct virtio_device {
+    const struct virtio_kind *kind;
+    const struct guest_memory *memory;
+    struct irq_line irq;
+    pthread_mutex_t lock;
+    struct virtq queues[VIRTIO_QUEUES_MAX];
+    int notify_fds[VIRTIO_QUEUES_MAX]; /* eventfds, nonblocking; the VM binds them with KVM_IOEVENTFD */
+    uint64_t offered_features;
+    uint64_t driver_features;
+    uint32_t device_features_select;
+    uint32_t driver_features_select;
+    uint32_t queue_select;
+    uint32_t status;
+    uint32_t interrupt_status; /* atomic: set by device threads, cleared by the guest */
+    uint32_t config_generation;
+    bool active;
+};
+
+extern const struct bus_ops virtio_mmio_bus_ops; /* its device argument is a struct virtio_device * */
+
+/* Set up the common part and open the notify descriptors. `features` beyond VIRTIO_F_VERSION_1 and the ring
+ * features, which are added here. 0 or -errno. */
+int virtio_device_init(struct virtio_device *device, const struct virtio_kind *kind,
+                       const struct guest_memory *memory, uint64_t features);
+void virtio_device_fini(struct virtio_device *device);
+
+/* Raise the used-buffer interrupt if the driver wants it for this queue. Any thread that owns the queue. */
+void virtio_device_signal(struct virtio_device *device, struct virtq *queue);
+/* The configuration changed: new generation, configuration interrupt. */
+void virtio_device_config_changed(struct virtio_device *device);
+/* The guest broke the rules: mark DEVICE_NEEDS_RESET, interrupt, log `why` once. The device stops serving
+ * until reset. */
+void virtio_device_broken(struct virtio_device *device, const char *why);
+
+#endif
