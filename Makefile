@@ -115,7 +115,27 @@ $(LINUX_TREE)/.unpacked: | build/.packages-build
 	@tar -xf $(LINUX_TARBALL) -C $(LINUX_TREE) --strip-components=1
 	@touch $@
 
-.PHONY: all demo test check bench clean
+# ---- make check ------------------------------------------------------------------------------------------------------
+CHECKED_C := $(shell git ls-files --cached --others --exclude-standard -- 'agent/*.c' 'init/*.c' 'hostvmm/*.c')
+FORMATTED := $(shell git ls-files --cached --others --exclude-standard -- '*.c' '*.h')
+
+$(BUILD)/tidy/%.ok: %.c .clang-tidy | $(THIRD)/stamp build/.packages-test
+	@mkdir -p $(@D)
+	@echo "  TIDY  $<"
+	@clang-tidy --quiet $< -- $(CSTD) $(INCLUDES) >$@.log 2>$@.err || { cat $@.log $@.err; exit 1; }
+	@touch $@
+
+.PHONY: check check-format check-tidy
+check: check-format check-tidy
+	@tests/support/check-words.sh
+	@tests/support/check-arrows.sh
+	@tests/support/check-sizes.sh
+	@echo "check: all green"
+check-format: | build/.packages-test
+	@clang-format --dry-run -Werror $(wildcard $(FORMATTED))
+check-tidy: $(patsubst %.c,$(BUILD)/tidy/%.ok,$(wildcard $(CHECKED_C)))
+
+.PHONY: all demo test bench clean
 all: $(MUSL_PROGRAMS)
 
 clean:
