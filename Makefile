@@ -85,6 +85,7 @@ $(BUILD)/tests/fuzz/$(1): $(call fuzz,$(2))
 endef
 
 BASE_SOURCES := agent/base/log.c agent/base/fd.c agent/base/loop.c
+$(eval $(call unit_test,base_test,tests/unit/base/base_test.c $(BASE_SOURCES)))
 
 # ---- agent/proto, agent, agent/function ------------------------------------------------------------------------
 
