@@ -84,7 +84,7 @@ static int number(const char *name, const char *text, uint32_t least, uint32_t m
     return 0;
 }
 
-enum option {
+enum option_code {
     OPT_VSOCK = 1,
     OPT_EVENT,
     OPT_OUT,
