@@ -88,6 +88,9 @@ BASE_SOURCES := agent/base/log.c agent/base/fd.c agent/base/loop.c
 $(eval $(call unit_test,base_test,tests/unit/base/base_test.c $(BASE_SOURCES)))
 
 # ---- agent/proto, agent, agent/function ------------------------------------------------------------------------
+# proto and function
+PROTO_SOURCES := agent/proto/schema.c agent/proto/decode.c agent/proto/encode.c agent/proto/utf8.c agent/proto/frame.c
+# end of proto and function
 
 # ---- init, rootfs ----------------------------------------------------------------------------------------------
 

@@ -20,8 +20,9 @@
 /* Of the client. Connection-wide where marked *: the agent closes after it. */
 #define PROTO_ERROR_BUSY        "Agent.Busy"       /* another invocation is under way: try again */
 #define PROTO_ERROR_BAD_REQUEST "Agent.BadRequest" /* fragment out of order, past its total, or id in use */
-#define PROTO_ERROR_BAD_MESSAGE "Agent.BadMessage" /* * not a valid frame, or not one a client may send now  \
-                                                    */
+#define PROTO_ERROR_BAD_MESSAGE                                                                              \
+    "Agent.BadMessage" /* * not a valid frame, or not one a client may send now                              \
+                        */
 #define PROTO_ERROR_BAD_VERSION   "Agent.BadVersion"   /* * hello with another version */
 #define PROTO_ERROR_SHUTTING_DOWN "Agent.ShuttingDown" /* no more invocations */
 #define PROTO_ERROR_INTERNAL      "Agent.Internal"     /* the agent failed: its log says how */

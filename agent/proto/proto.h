@@ -2,12 +2,13 @@
  * The codec of the runtime protocol (PROTOCOL.md): bytes in, message out, and back. Pure: no I/O, no
  * allocation, no state.
  *
- * A frame is a 4-byte big-endian body length and a body: one definite-length CBOR map (RFC 8949) with
- * unsigned integer keys in ascending order. Decoding is strict: unknown types, unknown or repeated keys,
- * missing keys, wrong kinds, indefinite lengths, tags, floats, trailing bytes and exceeded limits are refused
- * with a text that names the field. Text is UTF-8, checked. Decoded text and bytes are slices of the frame
- * given: valid as long as it is. The same codec serves host <-> agent (vsock) and agent <-> native function
- * (inherited socket).
+ * A frame is a 4-byte big-endian body length and a body: one definite-length CBOR map (RFC 8949, in its core
+ * deterministic encoding, section 4.2.1) with unsigned integer keys in ascending order. Decoding is strict:
+ * unknown types, unknown or repeated keys, missing keys, wrong kinds, indefinite lengths, integers not in
+ * their shortest form, tags, floats, trailing bytes and exceeded limits are refused with a text that names
+ * the field. So there is one encoding of a message: what decodes encodes to the same bytes again. Text is
+ * UTF-8, checked. Decoded text and bytes are slices of the frame given: valid as long as it is. The same
+ * codec serves host <-> agent (vsock) and agent <-> native function (inherited socket).
  */
 #ifndef AGENT_PROTO_PROTO_H
 #define AGENT_PROTO_PROTO_H
@@ -58,7 +59,8 @@ struct proto_message {
     enum proto_type type;
     union {
         struct {
-            uint32_t version; /* PROTO_VERSION; a peer that gets another answers PROTO_ERROR and closes */
+            uint32_t version; /* PROTO_VERSION; a peer that gets another answers PROTO_ERROR and closes. With
+                                 another, only this field is decoded and the rest is zero */
             struct proto_slice name; /* program and version, for logs */
             bool wants_logs;         /* client: send me the output outside my own invocations too */
             enum proto_state state;  /* agent: of its function; others send STARTING */
@@ -71,7 +73,8 @@ struct proto_message {
         struct {
             struct proto_slice id;    /* 1..PROTO_ID_MAX_BYTES of [A-Za-z0-9._-], chosen by the client */
             struct proto_slice trace; /* 0..PROTO_TRACE_MAX_BYTES; first fragment only, else empty */
-            uint32_t timeout_ms;      /* 1..PROTO_TIMEOUT_MAX_MS from receipt of the first fragment */
+            uint32_t timeout_ms;      /* 1..PROTO_TIMEOUT_MAX_MS from receipt of the first fragment, which
+                                         counts: that of later fragments is not looked at */
             uint32_t total_bytes;     /* of the whole payload; the same in every fragment */
             uint32_t offset_bytes;    /* of this fragment; fragments come in order, without gap */
             struct proto_slice body;  /* empty only when total_bytes is 0 */
@@ -89,8 +92,8 @@ struct proto_message {
         struct {
             struct proto_slice id; /* empty: outside any invocation */
             enum proto_stream stream;
-            uint64_t dropped_bytes; /* output lost before this line because nobody read it fast enough */
-            struct proto_slice body;
+            uint64_t dropped_bytes;  /* output lost before this line because nobody read it fast enough */
+            struct proto_slice body; /* 1..PROTO_LOG_MAX_BYTES; empty only to report dropped_bytes */
         } log;
     } u;
 };
@@ -100,6 +103,14 @@ struct proto_message {
  * limits; -ENOSPC. A capacity of PROTO_FRAME_MAX_BYTES is enough for every valid message.
  */
 int64_t proto_encode(const struct proto_message *message, uint8_t *frame, size_t capacity);
+
+/*
+ * The same without the bytes of the body, which end the frame: send `head` and then the body from where it is
+ * (one sendmsg, no copy). For INVOKE, RESPONSE and LOG a capacity of PROTO_HEAD_MAX_BYTES is enough; the
+ * other types have no body and come out whole.
+ */
+int64_t proto_encode_head(const struct proto_message *message, uint8_t *head, size_t capacity);
+#define PROTO_HEAD_MAX_BYTES 512
 
 /* Body size announced by a header: 1..PROTO_FRAME_MAX_BYTES - PROTO_HEADER_BYTES, or -EMSGSIZE. */
 int64_t proto_body_size(const uint8_t header[PROTO_HEADER_BYTES]);
