@@ -24,7 +24,8 @@
 
 struct virtio_device; /* below */
 
-/* What a device kind is. All but config_* run with the transport's lock held. */
+/* What a device kind is. All but config_* run with the transport's lock held. config_* may be NULL: reads
+ * give zeros, writes are dropped; they bound offset and size themselves. */
 struct virtio_kind {
     uint32_t id; /* virtio 1.2 section 5 */
     const char *name;
@@ -51,10 +52,11 @@ struct virtio_device {
     uint32_t device_features_select;
     uint32_t driver_features_select;
     uint32_t queue_select;
-    uint32_t status;
-    uint32_t interrupt_status; /* atomic: set by device threads, cleared by the guest */
-    uint32_t config_generation;
-    bool active;
+    uint32_t status;            /* atomic: device threads set NEEDS_RESET */
+    uint32_t interrupt_status;  /* atomic: set by device threads, cleared by the guest */
+    uint32_t config_generation; /* atomic */
+    uint32_t broken_count;      /* how often the guest broke the rules; only the first few are logged */
+    bool active;                /* between activate and reset; under the lock */
 };
 
 extern const struct bus_ops virtio_mmio_bus_ops; /* its device argument is a struct virtio_device * */
@@ -65,12 +67,24 @@ int virtio_device_init(struct virtio_device *device, const struct virtio_kind *k
                        const struct guest_memory *memory, uint64_t features);
 void virtio_device_fini(struct virtio_device *device);
 
+/* Whether the device may touch its queues: active and not broken. On the thread that serves them. */
+bool virtio_device_serving(const struct virtio_device *device);
+
+/* Make the queue's notify descriptor readable, as the driver does. Any thread. */
+void virtio_device_kick(const struct virtio_device *device, unsigned queue_index);
+/* Empty the queue's notify descriptor. Whether it was readable. */
+bool virtio_device_kick_clear(const struct virtio_device *device, unsigned queue_index);
+
+/* For config_read: a part of a configuration structure, zeros beyond its end. */
+void virtio_config_copy(const void *config, uint32_t config_bytes, uint32_t offset, void *data,
+                        uint32_t size);
+
 /* Raise the used-buffer interrupt if the driver wants it for this queue. Any thread that owns the queue. */
 void virtio_device_signal(struct virtio_device *device, struct virtq *queue);
 /* The configuration changed: new generation, configuration interrupt. */
 void virtio_device_config_changed(struct virtio_device *device);
 /* The guest broke the rules: mark DEVICE_NEEDS_RESET, interrupt, log `why` once. The device stops serving
- * until reset. */
+ * until reset. Takes no lock: any thread. */
 void virtio_device_broken(struct virtio_device *device, const char *why);
 
 #endif

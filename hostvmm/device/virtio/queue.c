@@ -1,0 +1,223 @@
+/* See queue.h. Memory order: the available index is loaded with acquire before its entries are read; the used
+ * index is stored with release after its entry; a full fence separates a published index from the reading of
+ * the other side's suppression word, else both sides could fall asleep. */
+#include "hostvmm/device/virtio/queue.h"
+
+#include <errno.h>
+#include <linux/virtio_ring.h>
+#include <string.h>
+
+/* Bytes of the driver and the device area of `size` entries, the event word at the end included. */
+static uint64_t avail_bytes(uint16_t size)
+{
+    return sizeof(struct vring_avail) + 2u * (uint64_t)size + 2u;
+}
+
+static uint64_t used_bytes(uint16_t size)
+{
+    return sizeof(struct vring_used) + sizeof(struct vring_used_elem) * (uint64_t)size + 2u;
+}
+
+static struct vring_avail *avail_ring(const struct virtq *queue, const struct guest_memory *memory)
+{
+    return guest_memory_at(memory, queue->avail, avail_bytes(queue->size));
+}
+
+static struct vring_used *used_ring(const struct virtq *queue, const struct guest_memory *memory)
+{
+    return guest_memory_at(memory, queue->used, used_bytes(queue->size));
+}
+
+int virtq_validate(const struct virtq *queue, const struct guest_memory *memory)
+{
+    if (queue->size == 0 || queue->size > queue->size_max || queue->size > VIRTQ_SIZE_MAX ||
+        (queue->size & (queue->size - 1)) != 0)
+        return -EINVAL;
+    if (queue->desc.value % VRING_DESC_ALIGN_SIZE != 0 || queue->avail.value % VRING_AVAIL_ALIGN_SIZE != 0 ||
+        queue->used.value % VRING_USED_ALIGN_SIZE != 0)
+        return -EADDRNOTAVAIL;
+    if (!guest_memory_at(memory, queue->desc, sizeof(struct vring_desc) * (uint64_t)queue->size) ||
+        !avail_ring(queue, memory) || !used_ring(queue, memory))
+        return -EFAULT;
+    return 0;
+}
+
+const char *virtq_error_text(int error)
+{
+    switch (error) {
+    case -EINVAL:
+        return "a queue's size is not a power of two within its maximum";
+    case -EADDRNOTAVAIL:
+        return "a ring's address is not aligned";
+    case -EFAULT:
+        return "a ring or a buffer lies outside RAM";
+    case -EOVERFLOW:
+        return "the available index is further ahead than the queue is long";
+    case -EBADSLT:
+        return "a descriptor index is beyond its table";
+    case -ELOOP:
+        return "a descriptor chain is longer than its queue: a loop";
+    case -EPROTO:
+        return "a descriptor's flags contradict each other or what was negotiated";
+    case -ENODATA:
+        return "a descriptor has length zero";
+    case -E2BIG:
+        return "a descriptor chain is 4 GiB or larger";
+    default:
+        return "a ring is broken";
+    }
+}
+
+/* Append one buffer to the chain. */
+static int chain_add(struct virtq_chain *chain, const struct virtq *queue, const struct guest_memory *memory,
+                     const struct vring_desc *desc)
+{
+    const unsigned count = (unsigned)chain->readable_count + chain->writable_count;
+    const bool writable = (desc->flags & VRING_DESC_F_WRITE) != 0;
+    if (count >= queue->size)
+        return -ELOOP;
+    if (!writable && chain->writable_count > 0)
+        return -EPROTO; /* readable ones come first */
+    if (desc->len == 0)
+        return -ENODATA;
+    uint64_t *total = writable ? &chain->writable_bytes : &chain->readable_bytes;
+    if (*total + desc->len > UINT32_MAX)
+        return -E2BIG;
+    void *host = guest_memory_at(memory, gpa_of(desc->addr), desc->len);
+    if (!host)
+        return -EFAULT;
+    chain->segments[count] = (struct iovec){.iov_base = host, .iov_len = desc->len};
+    *total += desc->len;
+    if (writable)
+        chain->writable_count++;
+    else
+        chain->readable_count++;
+    return 0;
+}
+
+/* Follow a chain through the queue's table and, at most once, into an indirect table. Each step but that one
+ * appends a buffer, so chain_add's bound ends a loop. */
+static int chain_walk(struct virtq_chain *chain, const struct virtq *queue, const struct guest_memory *memory)
+{
+    struct gpa table = queue->desc;
+    uint32_t table_count = queue->size;
+    uint32_t index = chain->head;
+    bool in_indirect = false;
+    for (;;) {
+        struct vring_desc desc;
+        if (index >= table_count)
+            return -EBADSLT;
+        if (guest_memory_read(memory, gpa_of(table.value + sizeof desc * index), &desc, sizeof desc) < 0)
+            return -EFAULT;
+        if (desc.flags & VRING_DESC_F_INDIRECT) {
+            if (!queue->indirect || in_indirect || (desc.flags & VRING_DESC_F_NEXT))
+                return -EPROTO;
+            if (desc.len == 0)
+                return -ENODATA;
+            if (desc.len % sizeof desc != 0)
+                return -EPROTO;
+            if (!guest_memory_at(memory, gpa_of(desc.addr), desc.len))
+                return -EFAULT;
+            table = gpa_of(desc.addr);
+            table_count = desc.len / (uint32_t)sizeof desc;
+            index = 0;
+            in_indirect = true;
+            continue;
+        }
+        int error = chain_add(chain, queue, memory, &desc);
+        if (error)
+            return error;
+        if (!(desc.flags & VRING_DESC_F_NEXT))
+            return 0;
+        index = desc.next;
+    }
+}
+
+int virtq_pop(struct virtq *queue, const struct guest_memory *memory, struct virtq_chain *chain)
+{
+    if (!queue->ready)
+        return 0;
+    const struct vring_avail *avail = avail_ring(queue, memory);
+    if (!avail)
+        return -EFAULT;
+    const uint16_t index = __atomic_load_n(&avail->idx, __ATOMIC_ACQUIRE);
+    const uint16_t waiting = (uint16_t)(index - queue->last_avail);
+    if (waiting == 0)
+        return 0;
+    if (waiting > queue->size)
+        return -EOVERFLOW;
+    chain->head = __atomic_load_n(&avail->ring[queue->last_avail & (queue->size - 1)], __ATOMIC_RELAXED);
+    chain->readable_count = 0;
+    chain->writable_count = 0;
+    chain->readable_bytes = 0;
+    chain->writable_bytes = 0;
+    int error = chain_walk(chain, queue, memory);
+    if (error)
+        return error;
+    queue->last_avail++;
+    return 1;
+}
+
+void virtq_unpop(struct virtq *queue)
+{
+    queue->last_avail--;
+}
+
+int virtq_push(struct virtq *queue, const struct guest_memory *memory, uint16_t head, uint32_t written)
+{
+    struct vring_used *used = used_ring(queue, memory);
+    if (!used)
+        return -EFAULT;
+    struct vring_used_elem *element = &used->ring[queue->last_used & (queue->size - 1)];
+    element->id = head;
+    element->len = written;
+    queue->last_used++;
+    __atomic_store_n(&used->idx, queue->last_used, __ATOMIC_RELEASE);
+    return 0;
+}
+
+bool virtq_should_signal(struct virtq *queue, const struct guest_memory *memory)
+{
+    const uint16_t before = queue->signalled_used;
+    queue->signalled_used = queue->last_used;
+    if (!queue->ready || before == queue->last_used)
+        return false;
+    const struct vring_avail *avail = avail_ring(queue, memory);
+    if (!avail)
+        return false;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (!queue->event_idx)
+        return !(__atomic_load_n(&avail->flags, __ATOMIC_RELAXED) & VRING_AVAIL_F_NO_INTERRUPT);
+    const uint16_t event = __atomic_load_n(&avail->ring[queue->size], __ATOMIC_RELAXED);
+    return vring_need_event(event, queue->last_used, before);
+}
+
+/* The device area's word after its entries: the available index at which the driver shall notify. */
+static uint16_t *avail_event(struct vring_used *used, uint16_t size)
+{
+    return (uint16_t *)(void *)&used->ring[size];
+}
+
+void virtq_notify_disable(struct virtq *queue, const struct guest_memory *memory)
+{
+    /* With the event index a stale one does: the driver notifies only when it crosses it. */
+    if (queue->event_idx || !queue->ready)
+        return;
+    struct vring_used *used = used_ring(queue, memory);
+    if (used)
+        __atomic_store_n(&used->flags, VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
+}
+
+bool virtq_notify_enable(struct virtq *queue, const struct guest_memory *memory)
+{
+    struct vring_used *used = queue->ready ? used_ring(queue, memory) : NULL;
+    const struct vring_avail *avail = queue->ready ? avail_ring(queue, memory) : NULL;
+    if (!used || !avail)
+        return false;
+    if (queue->event_idx)
+        __atomic_store_n(avail_event(used, queue->size), queue->last_avail, __ATOMIC_RELAXED);
+    else
+        __atomic_store_n(&used->flags, 0, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return __atomic_load_n(&avail->idx, __ATOMIC_RELAXED) != queue->last_avail;
+}
