@@ -93,10 +93,22 @@ PROTO_SOURCES := agent/proto/schema.c agent/proto/decode.c agent/proto/encode.c 
 # end of proto and function
 
 # ---- init, rootfs ----------------------------------------------------------------------------------------------
+INIT_SOURCES := init/main.c init/bootargs.c init/report.c init/arch_x86_64.c init/system.c init/mounts.c init/image.c \
+	init/root.c init/spawn.c init/supervise.c init/halt.c
+$(eval $(call musl_program,init,$(INIT_SOURCES) $(BASE_SOURCES)))
+$(eval $(call unit_test,init/bootargs_test,tests/unit/init/bootargs_test.c init/bootargs.c))
+$(eval $(call fuzz_target,bootargs,tests/fuzz/bootargs.c init/bootargs.c))
+
+# What the kernel starts from: init alone as /init, the same bytes every time.
+$(BUILD)/initramfs.cpio: $(BUILD)/init rootfs/initramfs.sh
+	@rootfs/initramfs.sh $(BUILD)/init $@
 
 # ---- hostvmm: core (main, config, vm, vcpu, memory, bus, boot, arch, serial) --------------------------------------
 
 # ---- hostvmm: device/virtio --------------------------------------------------------------------------------------
+HOSTVMM_VIRTIO_SOURCES := hostvmm/device/irq.c hostvmm/device/virtio/queue.c hostvmm/device/virtio/chain.c \
+	hostvmm/device/virtio/mmio.c hostvmm/device/virtio/blk.c hostvmm/device/virtio/blk_request.c \
+	hostvmm/device/virtio/rng.c
 
 # ---- hostvmm: control ----------------------------------------------------------------------------------------------
 

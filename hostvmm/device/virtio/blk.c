@@ -1,0 +1,211 @@
+/* See blk.h. The thread touches the queue, the file and the irq, never the transport's lock: reset joins the
+ * thread with that lock held. */
+#include "hostvmm/device/virtio/blk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/virtio_ids.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/base/fd.h"
+#include "agent/base/log.h"
+#include "hostvmm/device/virtio/blk_request.h"
+
+#define QUEUE_SIZE    128
+#define REQUEST_QUEUE 0
+
+static struct virtio_blk *blk_of(struct virtio_device *device)
+{
+    return (struct virtio_blk *)device; /* its first member */
+}
+
+static bool stopping(const struct virtio_blk *blk)
+{
+    return __atomic_load_n(&blk->stopping, __ATOMIC_ACQUIRE) != 0;
+}
+
+void virtio_blk_serve(struct virtio_blk *blk)
+{
+    struct virtio_device *device = &blk->device;
+    struct virtq *queue = &device->queues[REQUEST_QUEUE];
+    struct virtq_chain chain;
+    if (!virtio_device_serving(device))
+        return;
+    do {
+        int taken;
+        virtq_notify_disable(queue, device->memory);
+        while (!stopping(blk) && (taken = virtq_pop(queue, device->memory, &chain)) != 0) {
+            if (taken < 0) {
+                virtio_device_broken(device, virtq_error_text(taken));
+                return;
+            }
+            const int64_t written = blk_request_serve(blk, &chain);
+            if (written < 0) {
+                virtio_device_broken(device, "a block request without a whole header or a status byte");
+                return;
+            }
+            (void)virtq_push(queue, device->memory, chain.head, (uint32_t)written);
+            virtio_device_signal(device, queue);
+        }
+    } while (!stopping(blk) && virtq_notify_enable(queue, device->memory));
+}
+
+static void *run(void *context)
+{
+    struct virtio_blk *blk = context;
+    while (!stopping(blk)) {
+        struct pollfd wait = {.fd = blk->device.notify_fds[REQUEST_QUEUE], .events = POLLIN};
+        if (poll(&wait, 1, -1) < 0 && errno != EINTR) {
+            virtio_device_broken(&blk->device, "the host's poll failed");
+            break;
+        }
+        (void)virtio_device_kick_clear(&blk->device, REQUEST_QUEUE);
+        virtio_blk_serve(blk);
+    }
+    return NULL;
+}
+
+static int activate(struct virtio_device *device)
+{
+    struct virtio_blk *blk = blk_of(device);
+    __atomic_store_n(&blk->stopping, 0, __ATOMIC_RELEASE);
+    if (blk->serve_by_hand)
+        return 0;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the main thread's and the vCPUs' */
+    int error = -pthread_create(&blk->thread, NULL, run, blk);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    blk->thread_running = error == 0;
+    return error;
+}
+
+static void reset(struct virtio_device *device)
+{
+    struct virtio_blk *blk = blk_of(device);
+    __atomic_store_n(&blk->stopping, 1, __ATOMIC_RELEASE);
+    if (!blk->thread_running)
+        return;
+    virtio_device_kick(device, REQUEST_QUEUE);
+    (void)pthread_join(blk->thread, NULL); /* waits for the request in flight, at most */
+    blk->thread_running = false;
+}
+
+static void config_read(struct virtio_device *device, uint32_t offset, void *data, uint32_t size)
+{
+    virtio_config_copy(&blk_of(device)->config, sizeof blk_of(device)->config, offset, data, size);
+}
+
+static const struct virtio_kind kind = {
+    .id = VIRTIO_ID_BLOCK,
+    .name = "virtio-blk",
+    .queue_count = 1,
+    .queue_size_max = QUEUE_SIZE,
+    .activate = activate,
+    .reset = reset,
+    .config_read = config_read,
+};
+
+/* The size of a regular file or block device, or -errno. */
+static int64_t file_size(int fd)
+{
+    struct stat about;
+    if (fstat(fd, &about) < 0)
+        return -errno;
+    if (S_ISREG(about.st_mode))
+        return about.st_size;
+    if (!S_ISBLK(about.st_mode))
+        return -EINVAL;
+    const off_t size = lseek(fd, 0, SEEK_END);
+    return size < 0 ? -errno : size;
+}
+
+static int lock_file(int fd, const char *path, bool read_only)
+{
+    struct flock lock = {.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+        return 0;
+    if (errno == EAGAIN || errno == EACCES) {
+        log_error("drive %s: in use by another process (%s): stop that one, or give each its own copy", path,
+                  read_only ? "it writes to the file" : "writing needs the file alone");
+        return -EBUSY;
+    }
+    const int error = -errno;
+    if (read_only) {
+        log_warn("drive %s: its file system has no locks (%s): nothing keeps others from writing it", path,
+                 strerror(-error));
+        return 0;
+    }
+    log_error("drive %s: cannot be locked for writing: %s: use a local file system", path, strerror(-error));
+    return error;
+}
+
+int virtio_blk_open(const char *path, bool read_only, int *fd)
+{
+    int file = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (file < 0) {
+        const int error = -errno;
+        log_error("drive %s: cannot open it for %s: %s", path, read_only ? "reading" : "reading and writing",
+                  strerror(-error));
+        return error;
+    }
+    const int64_t size = file_size(file);
+    int error = size < 0 ? (int)size : size < VIRTIO_BLK_SECTOR_BYTES ? -EINVAL : 0;
+    if (size >= 0 && error)
+        log_error("drive %s: empty, or smaller than a sector of %u bytes", path, VIRTIO_BLK_SECTOR_BYTES);
+    else if (error)
+        log_error("drive %s: %s", path,
+                  error == -EINVAL ? "neither a file nor a block device" : strerror(-error));
+    if (error == 0)
+        error = lock_file(file, path, read_only);
+    if (error == 0 && size % VIRTIO_BLK_SECTOR_BYTES != 0)
+        log_warn("drive %s: its last %u bytes are less than a sector and are left out", path,
+                 (unsigned)(size % VIRTIO_BLK_SECTOR_BYTES));
+    if (error)
+        fd_close(&file);
+    else
+        *fd = file;
+    return error;
+}
+
+int virtio_blk_init(struct virtio_blk *blk, const struct guest_memory *memory, int fd, bool read_only,
+                    const char *serial)
+{
+    uint64_t features = 1ull << VIRTIO_BLK_F_SIZE_MAX | 1ull << VIRTIO_BLK_F_SEG_MAX |
+                        1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_FLUSH;
+    features |= read_only ? 1ull << VIRTIO_BLK_F_RO
+                          : 1ull << VIRTIO_BLK_F_DISCARD | 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
+    *blk = (struct virtio_blk){.fd = fd, .read_only = read_only};
+    const int64_t size = file_size(fd);
+    int error = size < 0 ? (int)size : virtio_device_init(&blk->device, &kind, memory, features);
+    if (error) {
+        fd_close(&blk->fd);
+        return error;
+    }
+    const uint64_t sectors = (uint64_t)size / VIRTIO_BLK_SECTOR_BYTES;
+    blk->capacity_bytes = sectors * VIRTIO_BLK_SECTOR_BYTES;
+    memcpy(blk->serial, serial, strnlen(serial, sizeof blk->serial));
+    blk->config = (struct virtio_blk_config){
+        .capacity = sectors,
+        .size_max = BLK_SEGMENT_MAX_BYTES,
+        .seg_max = BLK_SEGMENTS_MAX,
+        .blk_size = VIRTIO_BLK_SECTOR_BYTES,
+        .max_discard_sectors = read_only ? 0 : BLK_DISCARD_MAX_SECTORS,
+        .max_discard_seg = read_only ? 0 : BLK_DISCARD_MAX_RANGES,
+        .discard_sector_alignment = read_only ? 0 : 1,
+        .max_write_zeroes_sectors = read_only ? 0 : BLK_WRITE_ZEROES_MAX_SECTORS,
+        .max_write_zeroes_seg = read_only ? 0 : BLK_WRITE_ZEROES_MAX_RANGES,
+        .write_zeroes_may_unmap = !read_only,
+    };
+    return 0;
+}
+
+void virtio_blk_fini(struct virtio_blk *blk)
+{
+    virtio_device_fini(&blk->device);
+    fd_close(&blk->fd);
+}

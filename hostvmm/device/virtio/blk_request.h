@@ -1,0 +1,22 @@
+/*
+ * One block request, apart from queues and threads: decode the header, do the I/O, give the status.
+ */
+#ifndef HOSTVMM_DEVICE_VIRTIO_BLK_REQUEST_H
+#define HOSTVMM_DEVICE_VIRTIO_BLK_REQUEST_H
+
+#include "hostvmm/device/virtio/blk.h"
+
+/* What the driver is told of the limits, and what is refused beyond them. */
+#define BLK_SEGMENTS_MAX             126u /* data buffers; with header and status a full queue of 128 */
+#define BLK_SEGMENT_MAX_BYTES        (256u << 10)
+#define BLK_REQUEST_MAX_BYTES        ((uint64_t)BLK_SEGMENTS_MAX * BLK_SEGMENT_MAX_BYTES)
+#define BLK_DISCARD_MAX_SECTORS      (1u << 21) /* 1 GiB a range */
+#define BLK_DISCARD_MAX_RANGES       16u
+#define BLK_WRITE_ZEROES_MAX_SECTORS (1u << 15) /* 16 MiB: written out where the file cannot punch holes */
+#define BLK_WRITE_ZEROES_MAX_RANGES  1u
+
+/* Serve the chain and write its status byte. The bytes written to the front of its writable part, for
+ * virtq_push; -EPROTO when there is no whole header or no room for the status: the driver is broken. */
+int64_t blk_request_serve(struct virtio_blk *blk, struct virtq_chain *chain);
+
+#endif

@@ -1,0 +1,26 @@
+/*
+ * An entropy device (virtio 1.2, section 5.4), served from getrandom(2) on the main loop, under the
+ * transport's lock. Each request gets at most VIRTIO_RNG_REQUEST_MAX_BYTES, and each turn of the loop serves
+ * at most VIRTIO_RNG_TURN_MAX_BYTES: a guest that floods the queue takes its turns between others.
+ */
+#ifndef HOSTVMM_DEVICE_VIRTIO_RNG_H
+#define HOSTVMM_DEVICE_VIRTIO_RNG_H
+
+#include "agent/base/loop.h"
+#include "hostvmm/device/virtio/mmio.h"
+
+#define VIRTIO_RNG_REQUEST_MAX_BYTES 65536u
+#define VIRTIO_RNG_TURN_MAX_BYTES    (4 * VIRTIO_RNG_REQUEST_MAX_BYTES)
+
+struct virtio_rng {
+    struct virtio_device device; /* first */
+    struct loop *loop;
+    struct loop_source notify;
+};
+
+/* On the loop's thread, as fini. Waits, where the host itself has only just booted, until the host's own
+ * pool is ready. 0 or -errno. */
+int virtio_rng_init(struct virtio_rng *rng, const struct guest_memory *memory, struct loop *loop);
+void virtio_rng_fini(struct virtio_rng *rng);
+
+#endif
