@@ -95,7 +95,9 @@ PROTO_SOURCES := agent/proto/schema.c agent/proto/decode.c agent/proto/encode.c 
 # ---- init, rootfs ----------------------------------------------------------------------------------------------
 INIT_SOURCES := init/main.c init/bootargs.c init/report.c init/arch_x86_64.c init/system.c init/mounts.c init/image.c \
 	init/root.c init/spawn.c init/supervise.c init/halt.c
-$(eval $(call musl_program,init,$(INIT_SOURCES) $(BASE_SOURCES)))
+# PID 1 stays in memory for good: its segments share pages instead of padding each to a page of its own.
+INIT_LINK := -Wl,-z,noseparate-code
+$(eval $(call musl_program,init,$(INIT_SOURCES) $(BASE_SOURCES),$(INIT_LINK)))
 $(eval $(call unit_test,init/bootargs_test,tests/unit/init/bootargs_test.c init/bootargs.c))
 $(eval $(call fuzz_target,bootargs,tests/fuzz/bootargs.c init/bootargs.c))
 
@@ -111,6 +113,15 @@ HOSTVMM_VIRTIO_SOURCES := hostvmm/device/irq.c hostvmm/device/virtio/queue.c hos
 	hostvmm/device/virtio/rng.c
 
 # ---- hostvmm: control ----------------------------------------------------------------------------------------------
+HOSTVMM_CONTROL_SOURCES := hostvmm/control/client.c hostvmm/control/dial.c hostvmm/control/doctor.c \
+	hostvmm/control/doctor_probe.c hostvmm/control/invoke.c hostvmm/control/output.c hostvmm/control/shutdown.c \
+	hostvmm/control/text.c
+CONTROL_TEST_SOURCES := $(HOSTVMM_CONTROL_SOURCES) tests/unit/control/fake.c $(PROTO_SOURCES) $(BASE_SOURCES)
+$(eval $(call unit_test,control/client_test,tests/unit/control/client_test.c $(CONTROL_TEST_SOURCES)))
+$(eval $(call unit_test,control/dial_test,tests/unit/control/dial_test.c $(CONTROL_TEST_SOURCES)))
+$(eval $(call unit_test,control/shutdown_test,tests/unit/control/shutdown_test.c $(CONTROL_TEST_SOURCES)))
+$(eval $(call unit_test,control/doctor_test,tests/unit/control/doctor_test.c $(CONTROL_TEST_SOURCES)))
+$(eval $(call unit_test,control/invoke_test,tests/unit/control/invoke_test.c $(CONTROL_TEST_SOURCES)))
 
 # ---- kernel, emulated host -----------------------------------------------------------------------------------------
 

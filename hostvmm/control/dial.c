@@ -153,7 +153,8 @@ static int read_answer(struct dial *dial, int fd, uint64_t deadline_ns)
     }
     answer[length] = '\0';
     char *digits = answer + 3;
-    if (strncmp(answer, "OK ", 3) != 0 || *digits == '\0' || strspn(digits, "0123456789") != strlen(digits)) {
+    if (length == ANSWER_MAX_BYTES || strncmp(answer, "OK ", 3) != 0 || *digits == '\0' ||
+        strspn(digits, "0123456789") != strlen(digits)) {
         snprintf(dial->problem, DIAL_PROBLEM_BYTES,
                  "%s: answered CONNECT %u with something other than \"OK <number>\": not a hostvmm's socket",
                  dial->path, dial->port);

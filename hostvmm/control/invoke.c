@@ -146,6 +146,17 @@ static int option_take(struct invoke_options *options, int code)
     }
 }
 
+/* Checked here, before any VM is troubled; the codec refuses what it would. */
+static int id_check(const char *id)
+{
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    const size_t length = strlen(id);
+    if (length >= 1 && length <= PROTO_ID_MAX_BYTES && strspn(id, allowed) == length)
+        return 0;
+    log_error("--id '%.80s': give 1 to %d of A-Z a-z 0-9 . _ -", id, PROTO_ID_MAX_BYTES);
+    return -EINVAL;
+}
+
 static int options_parse(struct invoke_options *options, int argc, char **argv)
 {
     *options =
@@ -165,9 +176,13 @@ static int options_parse(struct invoke_options *options, int argc, char **argv)
         log_error("invoke: --vsock and --event are needed");
         return -EINVAL;
     }
+    if (strlen(options->trace) > PROTO_TRACE_MAX_BYTES) {
+        log_error("--trace: at most %d bytes", PROTO_TRACE_MAX_BYTES);
+        return -EINVAL;
+    }
     if (!options->out && !options->json)
         options->out = "-";
-    return 0;
+    return options->id ? id_check(options->id) : 0;
 }
 
 static int random_id(char *id, size_t capacity)
