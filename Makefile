@@ -99,6 +99,7 @@ INIT_SOURCES := init/main.c init/bootargs.c init/report.c init/arch_x86_64.c ini
 INIT_LINK := -Wl,-z,noseparate-code
 $(eval $(call musl_program,init,$(INIT_SOURCES) $(BASE_SOURCES),$(INIT_LINK)))
 $(eval $(call unit_test,init/bootargs_test,tests/unit/init/bootargs_test.c init/bootargs.c))
+$(eval $(call unit_test,init/image_test,tests/unit/init/image_test.c init/image.c))
 $(eval $(call fuzz_target,bootargs,tests/fuzz/bootargs.c init/bootargs.c))
 
 # What the kernel starts from: init alone as /init, the same bytes every time.

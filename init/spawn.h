@@ -1,0 +1,16 @@
+/*
+ * Start the agent the way agent/handoff.h promises it.
+ */
+#ifndef INIT_SPAWN_H
+#define INIT_SPAWN_H
+
+#include <sys/types.h>
+
+/*
+ * Start the program at `path`; `attempt` is the number of restarts before it. On success `*handoff_fd` is
+ * init's end of the socket pair (non-blocking, close-on-exec) and `*agent` the child. 0; or -errno, logged,
+ * when there is no such program or it cannot run.
+ */
+int spawn_agent(const char *path, unsigned attempt, int *handoff_fd, pid_t *agent);
+
+#endif
