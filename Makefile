@@ -90,6 +90,9 @@ $(eval $(call unit_test,base_test,tests/unit/base/base_test.c $(BASE_SOURCES)))
 # ---- agent/proto, agent, agent/function ------------------------------------------------------------------------
 # proto and function
 PROTO_SOURCES := agent/proto/schema.c agent/proto/decode.c agent/proto/encode.c agent/proto/utf8.c agent/proto/frame.c
+$(eval $(call unit_test,proto_codec_test,tests/unit/proto/codec_test.c tests/unit/proto/samples.c $(PROTO_SOURCES)))
+$(eval $(call unit_test,proto_frame_test,tests/unit/proto/frame_test.c $(PROTO_SOURCES)))
+$(eval $(call fuzz_target,proto,tests/fuzz/proto.c $(PROTO_SOURCES)))
 # end of proto and function
 
 # ---- init, rootfs ----------------------------------------------------------------------------------------------
@@ -127,6 +130,15 @@ $(eval $(call unit_test,control/invoke_test,tests/unit/control/invoke_test.c $(C
 # ---- kernel, emulated host -----------------------------------------------------------------------------------------
 
 # ---- tests -----------------------------------------------------------------------------------------------------------
+# Guests of the tests and benchmarks: each a static program, run as PID 1 of an initramfs or in the agent's place.
+$(eval $(call musl_program,tests/guest/poweroff,tests/guest/poweroff.c))
+$(eval $(call musl_program,tests/guest/facts,tests/guest/facts.c))
+$(eval $(call musl_program,tests/guest/drive,tests/guest/drive.c))
+$(eval $(call musl_program,tests/guest/scribe,tests/guest/scribe.c))
+$(eval $(call musl_program,tests/guest/quitter,tests/guest/quitter.c))
+GUEST_INITRAMFS := $(foreach guest,poweroff facts drive,$(BUILD)/tests/guest/$(guest).cpio)
+$(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
+	@rootfs/initramfs.sh $< $@
 
 # ---- set-up: packages and third-party parts, each once ----------------------------------------------------------------
 build/.packages-%: .setup/versions .setup/packages.sh

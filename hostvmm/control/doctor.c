@@ -15,6 +15,7 @@
 #include "agent/base/log.h"
 #include "hostvmm/control/control.h"
 #include "hostvmm/control/text.h"
+#include "hostvmm/exit.h"
 
 #define KVM_VERSION        12 /* the only one there has been since Linux 2.6.22 */
 #define GUEST_LEAST_KIB    (UINT64_C(128) * 1024)
@@ -202,7 +203,7 @@ int control_doctor_main(int argc, char **argv)
     if (argc > 1 && !json) {
         log_error("doctor: unexpected argument '%s'", argv[1]);
         fputs("usage: hostvmm doctor [--json]\n", stderr);
-        return CONTROL_EXIT_USAGE;
+        return HOSTVMM_EXIT_USAGE;
     }
     static struct doctor_facts facts;
     static struct doctor_report report;
@@ -212,5 +213,5 @@ int control_doctor_main(int argc, char **argv)
         print_json(&report);
     else
         print_lines(&report);
-    return report.verdict == DOCTOR_NEITHER ? CONTROL_EXIT_FAILED : CONTROL_EXIT_OK;
+    return report.verdict == DOCTOR_NEITHER ? HOSTVMM_EXIT_HOST : HOSTVMM_EXIT_OK;
 }

@@ -3,7 +3,7 @@
  *
  * Standard output carries the answer's bytes alone (or, with --json, one JSON report a line and no answer).
  * Standard error carries the function's output, each line after `[<request id> stdout|stderr] `, its error
- * object as one line of JSON, and our own messages. Exit codes: enum control_exit (control.h).
+ * object as one line of JSON, and our own messages. Exit codes: control.h.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -22,6 +22,7 @@
 #include "hostvmm/control/dial.h"
 #include "hostvmm/control/output.h"
 #include "hostvmm/control/text.h"
+#include "hostvmm/exit.h"
 
 #define NS_PER_MS       UINT64_C(1000000)
 #define TIMEOUT_MS      30000  /* default of --timeout */
@@ -227,12 +228,12 @@ static int exit_of(int error, const struct control_failure *failure)
 {
     const char *outcome = outcome_of(error, failure);
     if (strcmp(outcome, "answer") == 0)
-        return CONTROL_EXIT_OK;
+        return HOSTVMM_EXIT_OK;
     if (strcmp(outcome, "timeout") == 0)
-        return CONTROL_EXIT_TIMED_OUT;
-    return error == -EREMOTEIO ? CONTROL_EXIT_FUNCTION
-           : error == -EINVAL  ? CONTROL_EXIT_USAGE
-                               : CONTROL_EXIT_FAILED;
+        return HOSTVMM_EXIT_TIMED_OUT;
+    return error == -EREMOTEIO ? HOSTVMM_EXIT_FUNCTION
+           : error == -EINVAL  ? HOSTVMM_EXIT_USAGE
+                               : HOSTVMM_EXIT_HOST;
 }
 
 static void report_json(const struct invoke *invoke, const char *id, int error, uint32_t answer_size,
@@ -298,7 +299,7 @@ static int invoke_once(struct invoke *invoke, const char *id)
         const int failed = answer_write(options->out, answer.data, answer.size);
         if (failed) {
             log_error("cannot write the answer to %s: %s", options->out, strerror(-failed));
-            code = CONTROL_EXIT_FAILED;
+            code = HOSTVMM_EXIT_HOST;
         }
     }
     free(answer.data);
@@ -315,7 +316,7 @@ static int invoke_connect(struct invoke *invoke)
     const int fd = control_dial(options->vsock, PROTO_PORT, deadline_ns, why);
     if (fd < 0) {
         log_error("%s", why[0] != '\0' ? why : strerror(-fd));
-        return fd == -ETIMEDOUT ? CONTROL_EXIT_TIMED_OUT : CONTROL_EXIT_FAILED;
+        return fd == -ETIMEDOUT ? HOSTVMM_EXIT_TIMED_OUT : HOSTVMM_EXIT_HOST;
     }
     const uint64_t connected_ns = clock_monotonic_ns();
     invoke->connect_ns = connected_ns - start_ns;
@@ -333,7 +334,7 @@ static int invoke_connect(struct invoke *invoke)
 static int invoke_repeat(struct invoke *invoke)
 {
     int code = invoke_once(invoke, invoke->options.id);
-    for (uint32_t i = 2; code == CONTROL_EXIT_OK && i <= invoke->options.repeat; i++) {
+    for (uint32_t i = 2; code == HOSTVMM_EXIT_OK && i <= invoke->options.repeat; i++) {
         char id[2 * PROTO_ID_MAX_BYTES];
         snprintf(id, sizeof id, "%.*s-%" PRIu32, PROTO_ID_MAX_BYTES, invoke->options.id, i);
         code = invoke_once(invoke, id);
@@ -347,19 +348,19 @@ int control_invoke_main(int argc, char **argv)
     invoke = (struct invoke){.client = {.fd = -1}};
     if (options_parse(&invoke.options, argc, argv) < 0) {
         fputs(usage, stderr);
-        return CONTROL_EXIT_USAGE;
+        return HOSTVMM_EXIT_USAGE;
     }
     int error = event_read(invoke.options.event, PROTO_PAYLOAD_MAX_BYTES, &invoke.event, &invoke.event_size);
     if (error == -EFBIG) {
         log_error("event %s: larger than %d bytes, the most an invocation takes", invoke.options.event,
                   PROTO_PAYLOAD_MAX_BYTES);
-        return CONTROL_EXIT_EVENT;
+        return HOSTVMM_EXIT_INPUT;
     }
     if (error) {
         log_error("event %s: cannot read it: %s", invoke.options.event, strerror(-error));
-        return CONTROL_EXIT_EVENT;
+        return HOSTVMM_EXIT_INPUT;
     }
-    int code = CONTROL_EXIT_FAILED;
+    int code = HOSTVMM_EXIT_HOST;
     if (!invoke.options.id) {
         if (random_id(invoke.random_id, sizeof invoke.random_id) < 0) {
             log_error("no random bytes for a request id: give one with --id");
@@ -368,7 +369,7 @@ int control_invoke_main(int argc, char **argv)
         invoke.options.id = invoke.random_id;
     }
     code = invoke_connect(&invoke);
-    if (code == CONTROL_EXIT_OK)
+    if (code == HOSTVMM_EXIT_OK)
         code = invoke_repeat(&invoke);
 out:
     control_client_fini(&invoke.client);

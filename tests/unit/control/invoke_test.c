@@ -16,6 +16,7 @@
 #include "agent/base/fd.h"
 #include "hostvmm/control/control.h"
 #include "hostvmm/control/output.h"
+#include "hostvmm/exit.h"
 #include "tests/unit/control/fake.h"
 
 static char directory[] = "/tmp/invoke_test.XXXXXX";
@@ -91,7 +92,7 @@ static void test_answer_on_stdout_and_logs_on_stderr(void **state)
     (void)state;
     write_event("ping", 4);
     fake_vm(&vm, vsock, script_echo);
-    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--id", "req-7"), CONTROL_EXIT_OK);
+    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--id", "req-7"), HOSTVMM_EXIT_OK);
     fake_join(&vm);
     assert_string_equal(captured[0], "ping");
     assert_string_equal(captured[1], "[req-7 stdout] line one\n[req-7 stdout] line two\n");
@@ -105,7 +106,7 @@ static void test_event_from_standard_input_answer_to_a_file(void **state)
     memset(large, 'z', sizeof large);
     write_event(large, sizeof large);
     fake_vm(&vm, vsock, script_echo);
-    assert_int_equal(INVOKE("--vsock", vsock, "--event", "-", "--out", out, "--times"), CONTROL_EXIT_OK);
+    assert_int_equal(INVOKE("--vsock", vsock, "--event", "-", "--out", out, "--times"), HOSTVMM_EXIT_OK);
     fake_join(&vm);
     assert_int_equal(fd_read_file(out, back, sizeof back), sizeof large);
     assert_memory_equal(back, large, sizeof large);
@@ -133,7 +134,7 @@ static void test_repeat_and_json(void **state)
     write_event("e", 1);
     fake_vm(&vm, vsock, script_three);
     assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--id", "a", "--repeat", "3", "--json"),
-                     CONTROL_EXIT_OK);
+                     HOSTVMM_EXIT_OK);
     fake_join(&vm);
     assert_non_null(
         strstr(captured[0], "{\"id\":\"a-3\",\"outcome\":\"answer\",\"event_bytes\":1,\"answer_bytes\":1,"));
@@ -156,7 +157,7 @@ static void test_function_error(void **state)
     (void)state;
     write_event("e", 1);
     fake_vm(&vm, vsock, script_fails);
-    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--out", out), CONTROL_EXIT_FUNCTION);
+    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--out", out), HOSTVMM_EXIT_FUNCTION);
     fake_join(&vm);
     assert_string_equal(captured[0], "");
     assert_string_equal(captured[1], "{\"errorType\":\"Function.Crashed\",\"errorMessage\":\"signal 11\","
@@ -177,7 +178,7 @@ static void test_function_timed_out(void **state)
     (void)state;
     write_event("e", 1);
     fake_vm(&vm, vsock, script_times_out);
-    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--timeout", "1"), CONTROL_EXIT_TIMED_OUT);
+    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--timeout", "1"), HOSTVMM_EXIT_TIMED_OUT);
     fake_join(&vm);
 }
 
@@ -194,7 +195,7 @@ static void test_guest_that_vanishes(void **state)
     (void)state;
     write_event("e", 1);
     fake_vm(&vm, vsock, script_vanishes);
-    assert_int_equal(INVOKE("--vsock", vsock, "--event", event), CONTROL_EXIT_FAILED);
+    assert_int_equal(INVOKE("--vsock", vsock, "--event", event), HOSTVMM_EXIT_HOST);
     fake_join(&vm);
     assert_non_null(strstr(captured[1], "the guest is gone"));
 }
@@ -204,7 +205,7 @@ static void test_no_vm(void **state)
     (void)state;
     write_event("e", 1);
     unlink(vsock);
-    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--wait", "0"), CONTROL_EXIT_FAILED);
+    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--wait", "0"), HOSTVMM_EXIT_HOST);
     assert_non_null(strstr(captured[1], "no VM has made it"));
 }
 
@@ -212,14 +213,14 @@ static void test_command_line(void **state)
 {
     (void)state;
     write_event("e", 1);
-    assert_int_equal(INVOKE("--event", event), CONTROL_EXIT_USAGE);
-    assert_int_equal(INVOKE("--vsock", vsock), CONTROL_EXIT_USAGE);
-    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--frobnicate"), CONTROL_EXIT_USAGE);
-    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "more"), CONTROL_EXIT_USAGE);
+    assert_int_equal(INVOKE("--event", event), HOSTVMM_EXIT_USAGE);
+    assert_int_equal(INVOKE("--vsock", vsock), HOSTVMM_EXIT_USAGE);
+    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--frobnicate"), HOSTVMM_EXIT_USAGE);
+    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "more"), HOSTVMM_EXIT_USAGE);
     static char *const numbers[] = {"0", "-1", "900001", "1x", "", "99999999999999999999", " 5"};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--timeout", numbers[i]),
-                         CONTROL_EXIT_USAGE);
+                         HOSTVMM_EXIT_USAGE);
     assert_non_null(strstr(captured[1], "usage: hostvmm invoke"));
 }
 
@@ -227,23 +228,23 @@ static void test_request_id_that_is_none(void **state)
 {
     (void)state;
     write_event("e", 1);
-    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--id", ""), CONTROL_EXIT_USAGE);
-    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--id", "a b"), CONTROL_EXIT_USAGE);
+    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--id", ""), HOSTVMM_EXIT_USAGE);
+    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--id", "a b"), HOSTVMM_EXIT_USAGE);
     static char long_id[PROTO_ID_MAX_BYTES + 2];
     memset(long_id, 'i', sizeof long_id - 1);
-    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--id", long_id), CONTROL_EXIT_USAGE);
+    assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--id", long_id), HOSTVMM_EXIT_USAGE);
 }
 
 static void test_events_that_cannot_be(void **state)
 {
     (void)state;
-    assert_int_equal(INVOKE("--vsock", vsock, "--event", "/nonexistent"), CONTROL_EXIT_EVENT);
+    assert_int_equal(INVOKE("--vsock", vsock, "--event", "/nonexistent"), HOSTVMM_EXIT_INPUT);
     assert_non_null(strstr(captured[1], "/nonexistent"));
-    assert_int_equal(INVOKE("--vsock", vsock, "--event", directory), CONTROL_EXIT_EVENT);
+    assert_int_equal(INVOKE("--vsock", vsock, "--event", directory), HOSTVMM_EXIT_INPUT);
     write_event("", 0);
     assert_int_equal(truncate(event, PROTO_PAYLOAD_MAX_BYTES + 1), 0);
-    assert_int_equal(INVOKE("--vsock", vsock, "--event", event), CONTROL_EXIT_EVENT);
-    assert_int_equal(INVOKE("--vsock", vsock, "--event", "-"), CONTROL_EXIT_EVENT);
+    assert_int_equal(INVOKE("--vsock", vsock, "--event", event), HOSTVMM_EXIT_INPUT);
+    assert_int_equal(INVOKE("--vsock", vsock, "--event", "-"), HOSTVMM_EXIT_INPUT);
     assert_non_null(strstr(captured[1], "6291556"));
 }
 
@@ -253,7 +254,7 @@ static void test_answer_that_cannot_be_written(void **state)
     write_event("e", 1);
     fake_vm(&vm, vsock, script_echo);
     assert_int_equal(INVOKE("--vsock", vsock, "--event", event, "--out", "/nonexistent/answer"),
-                     CONTROL_EXIT_FAILED);
+                     HOSTVMM_EXIT_HOST);
     fake_join(&vm);
     assert_non_null(strstr(captured[1], "cannot write the answer to /nonexistent/answer"));
 }

@@ -1,0 +1,153 @@
+#!/bin/sh
+# Run every test and add them up. The last line is exactly `N passed, N failed`; exit 1 when any failed or none ran.
+#
+# Usage: tests/support/run-tests.sh --build DIR [--fuzz-seconds N] [--only unit|script|fuzz|integration]... [--match GLOB]
+#   UNIT_TESTS, SCRIPT_TESTS, FUZZ_TARGETS   from the environment: the programs to run, as the Makefile lists them
+#   --match   of the integration tests, only those whose name fits the shell pattern
+#
+# A unit test is a cmocka program: each of its tests counts. A script test and an integration test print `ok NAME` or
+# `not ok NAME: why` lines. A fuzz target is one test: N seconds from its corpus without a finding. A program that crashes,
+# hangs, or says it has more tests than it reports, has failed for those it owes.
+set -eu
+cd "$(dirname "$0")/../.."
+
+build=build fuzz_seconds=60 only= match='*'
+while [ $# -gt 0 ]; do
+    case $1 in
+    --build) build=$2; shift 2 ;;
+    --fuzz-seconds) fuzz_seconds=$2; shift 2 ;;
+    --only) only="$only $2"; shift 2 ;;
+    --match) match=$2; shift 2 ;;
+    *) echo "run-tests.sh: unknown argument '$1'" >&2; exit 2 ;;
+    esac
+done
+logs=$build/tests/logs
+mkdir -p "$logs"
+passed=0
+failed=0
+
+wanted() { case "$only " in ' ' | *" $1 "*) return 0 ;; esac; return 1; }
+add() { # passed failed
+    passed=$((passed + $1))
+    failed=$((failed + $2))
+}
+count() { grep -c -- "$1" "$2" || true; }
+
+unit() { # program
+    name=${1#"$build"/tests/unit/}
+    log=$logs/unit-$(echo "$name" | tr / -).log
+    code=0
+    timeout -k 5 300 "$1" >"$log" 2>&1 || code=$?
+    promised=$(sed -n 's/^\[==========\] Running \([0-9]*\) test(s).*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
+    good=$(count '^\[       OK \]' "$log")
+    bad=$((promised - good))
+    # A program that ends badly has failed in one thing at least, whatever its tests say (a leak found at its end).
+    if [ "$bad" -le 0 ]; then
+        bad=0
+        if [ "$code" -ne 0 ] || [ "$promised" -eq 0 ]; then bad=1; fi
+    fi
+    add "$good" "$bad"
+    if [ "$bad" -gt 0 ]; then
+        echo "not ok unit $name: $good of $promised passed, exit code $code; $log ends:"
+        grep -E '^\[  (ERROR|FAILED)|ERROR: |error:' "$log" | head -n 20 || true
+        tail -n 5 "$log"
+    else
+        echo "ok unit $name: $good"
+    fi
+}
+
+# Lines `ok ...` and `not ok ...` of a log, and one failure more when the program failed or said nothing.
+add_lines() { # name log exit-code
+    good=$(count '^ok ' "$2")
+    bad=$(count '^not ok ' "$2")
+    if [ "$bad" -eq 0 ] && { [ "$3" -ne 0 ] || [ "$good" -eq 0 ]; }; then
+        echo "not ok $1: exit code $3 after $good passed and none failed; $2 ends:"
+        tail -n 15 "$2"
+        bad=1
+    fi
+    add "$good" "$bad"
+}
+
+script() { # program
+    name=${1#tests/}
+    log=$logs/script-$(echo "$name" | tr / -).log
+    code=0
+    BUILD=$build timeout -k 5 600 "$1" >"$log" 2>&1 || code=$?
+    grep '^not ok ' "$log" || true
+    add_lines "script $name" "$log" "$code"
+    echo "script $name: $good passed, $bad failed"
+}
+
+# In the background, two at a time: each leaves its exit code in a file.
+fuzz_start() { # target
+    name=$(basename "$1")
+    work=$build/tests/fuzz-work/$name
+    mkdir -p "$work/corpus" "$work/findings"
+    seeds=tests/fuzz/corpus/$name
+    [ -d "$seeds" ] || seeds=
+    # New inputs go to the work directory; the tree's corpus is only read.
+    (
+        code=0
+        # shellcheck disable=SC2086
+        timeout -k 5 $((fuzz_seconds + 120)) "$1" -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=2048 \
+            -print_final_stats=1 -artifact_prefix="$work/findings/" "$work/corpus" $seeds >"$logs/fuzz-$name.log" 2>&1 || code=$?
+        echo "$code" >"$work/exit-code"
+    ) &
+}
+fuzz_end() { # target
+    name=$(basename "$1")
+    work=$build/tests/fuzz-work/$name
+    log=$logs/fuzz-$name.log
+    code=$(cat "$work/exit-code" 2>/dev/null || echo 255)
+    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+    if [ "$code" -eq 0 ] && [ "${runs:-0}" -gt 0 ]; then
+        add 1 0
+        echo "ok fuzz $name: $runs runs"
+    else
+        add 0 1
+        echo "not ok fuzz $name: exit code $code after ${runs:-0} runs; $log ends:"
+        tail -n 15 "$log"
+    fi
+}
+
+if wanted unit; then
+    for program in ${UNIT_TESTS:-}; do unit "$program"; done
+fi
+if wanted script; then
+    for program in ${SCRIPT_TESTS:-}; do script "$program"; done
+fi
+if wanted fuzz; then
+    # shellcheck disable=SC2086
+    set -- ${FUZZ_TARGETS:-}
+    while [ $# -gt 0 ]; do
+        fuzz_start "$1"
+        [ $# -lt 2 ] || fuzz_start "$2"
+        wait
+        fuzz_end "$1"
+        [ $# -lt 2 ] || { shift; fuzz_end "$1"; }
+        shift
+    done
+fi
+if wanted integration; then
+    log=$logs/integration.log
+    code_file=$logs/integration.code
+    # Streamed and kept; the pipe would hide the exit code, which goes by a file.
+    {
+        code=0
+        tests/support/with-kvm.sh --build "$build" --seconds 1800 -- tests/integration/run.sh "$build" "$match" || code=$?
+        echo "$code" >"$code_file"
+    } 2>&1 | tee "$log"
+    code=$(cat "$code_file")
+    add_lines integration "$log" "$code"
+    # The suite says how many it means to run: what is missing has failed.
+    promised=$(sed -n 's/^integration: \([0-9]*\) tests$/\1/p' "$log" | tail -n 1)
+    owed=$((${promised:-1} - good - bad))
+    if [ "$owed" -gt 0 ]; then
+        echo "not ok integration: $owed tests never reported; $log has the rest"
+        add 0 "$owed"
+    fi
+fi
+
+[ $((passed + failed)) -gt 0 ] || { echo "no test ran"; failed=1; }
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
