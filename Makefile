@@ -93,6 +93,10 @@ PROTO_SOURCES := agent/proto/schema.c agent/proto/decode.c agent/proto/encode.c 
 $(eval $(call unit_test,proto_codec_test,tests/unit/proto/codec_test.c tests/unit/proto/samples.c $(PROTO_SOURCES)))
 $(eval $(call unit_test,proto_frame_test,tests/unit/proto/frame_test.c $(PROTO_SOURCES)))
 $(eval $(call fuzz_target,proto,tests/fuzz/proto.c $(PROTO_SOURCES)))
+# The seeds are kept in the tree; `$(BUILD)/tests/fuzz/proto-seeds tests/fuzz/corpus/proto` writes them again.
+$(BUILD)/tests/fuzz/proto-seeds: $(call unit,tests/fuzz/proto_seeds.c tests/unit/proto/samples.c $(PROTO_SOURCES))
+	@mkdir -p $(@D)
+	$(QUIET_LD)$(UNIT_CC) $(UNIT_CFLAGS) $^ $(UNIT_LIBS) -o $@
 # end of proto and function
 
 # ---- init, rootfs ----------------------------------------------------------------------------------------------
