@@ -134,7 +134,9 @@ if wanted integration; then
     # Streamed and kept; the pipe would hide the exit code, which goes by a file.
     {
         code=0
-        tests/support/with-kvm.sh --build "$build" --seconds 1800 -- tests/integration/run.sh "$build" "$match" || code=$?
+        # shellcheck disable=SC2046
+        hostvmm/kvmhost/run --timeout 1800 $(tests/support/hand-in.sh "$build") -- \
+            tests/integration/run.sh "$build" "$match" || code=$?
         echo "$code" >"$code_file"
     } 2>&1 | tee "$log"
     code=$(cat "$code_file")

@@ -1,0 +1,98 @@
+#!/bin/sh
+# Measure, on a machine whose KVM works, and print figures as lines `key value` on standard output.
+#
+# Usage: tests/bench/measure.sh BUILD
+# Times come from the machine's clock. In the emulated host with --count that clock counts instructions, one a nanosecond:
+# `_minsn` is nanoseconds over a million. What each figure is, and how the peer is set up: tests/bench/README.md.
+set -eu
+cd "$(dirname "$0")/../.."
+build=$1
+hostvmm=$build/hostvmm
+kernel=build/kernel/vmlinux
+poweroff=$build/tests/guest/poweroff.cpio
+stopwatch=$build/tests/bench/stopwatch
+dir=$(mktemp -d /tmp/rekindle-bench.XXXXXX)
+vm=
+end() {
+    [ -z "$vm" ] || kill -KILL "$vm" 2>/dev/null || true
+    rm -rf "$dir"
+}
+trap end EXIT
+
+fail() {
+    echo "bench: $*" >&2
+    for log in "$dir"/host "$dir"/errors; do [ ! -s "$log" ] || tail -n 20 "$log" >&2; done
+    exit 1
+}
+minsn() { awk -v ns="$1" 'BEGIN { printf "%.3f", ns / 1e6 }'; }
+
+boot_times() {
+    ours=$($stopwatch 5 "$hostvmm" run --kernel "$kernel" --initrd "$poweroff" --memory 128 2>"$dir/host") || fail "hostvmm's boot failed"
+    echo "boot_to_pid1_poweroff_minsn $(minsn "$ours")"
+    # The same kernel, initrd and memory; no device the guest does not need, no firmware but its smallest.
+    theirs=$($stopwatch 5 qemu-system-x86_64 -M microvm,acpi=on,x-option-roms=off,pit=off,pic=off,rtc=off,isa-serial=off \
+        -enable-kvm -cpu host -smp 1 -m 128 -nodefaults -no-user-config -nographic -no-reboot \
+        -kernel "$kernel" -initrd "$poweroff" -append "quiet" 2>"$dir/host") || fail "QEMU's boot failed"
+    echo "boot_to_pid1_poweroff_qemu_minsn $(minsn "$theirs")"
+}
+
+median() { sort -n | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] }'; }
+
+invoke() { # key event
+    "$hostvmm" invoke --vsock "$dir/vm.sock" --event "$2" --wait 60000 --repeat 9 --json >"$dir/reports" 2>"$dir/errors" ||
+        fail "an invocation failed"
+    # The first few warm caches up; the median leaves them out.
+    ns=$(sed -n 's/.*"invoke_ns":\([0-9]*\).*/\1/p' "$dir/reports" | median)
+    echo "$1 $(minsn "$ns")"
+}
+
+# Of hostvmm's mappings, the guest's memory (a memfd, or a file named so) apart from everything else.
+memory() { # field... -> "guest other", in KiB
+    awk -v fields="$*" '
+    BEGIN { split(fields, list); for (i in list) wanted[list[i] ":"] = 1 }
+    /^[0-9a-f]+-[0-9a-f]+ / { guest = $0 ~ /memfd:/ }
+    $1 in wanted { sum[guest] += $2 }
+    END { print sum[1] + 0, sum[0] + 0 }' "/proc/$vm/smaps"
+}
+
+running_guest() {
+    mkfifo "$dir/stages"
+    "$hostvmm" run --kernel "$kernel" --initrd "$build/initramfs.cpio" --rootfs "$build/images/hello.erofs" \
+        --memory 128 --vsock "$dir/vm.sock" --times >/dev/null 2>"$dir/stages" </dev/null &
+    vm=$!
+    # hostvmm says each stage as it is reached: reading up to the last one is the wait for it.
+    ready=
+    exec 3<"$dir/stages"
+    while read -r line <&3; do
+        echo "$line" >>"$dir/host"
+        case $line in
+        *function-ready*) ready=$(echo "$line" | sed -n 's/.*[^0-9]\([0-9][0-9]*\) us.*/\1/p'); break ;;
+        esac
+    done
+    [ -n "$ready" ] || fail "the guest did not become ready"
+    cat <&3 >>"$dir/host" &
+    # shellcheck disable=SC2046
+    set -- $(memory Rss)
+    echo "boot_to_ready_minsn $(minsn $((ready * 1000)))"
+    echo "guest_used_at_ready_kib $1"
+    head -c 1024 /dev/zero | tr '\0' a >"$dir/1k"
+    head -c 1048576 /dev/zero | tr '\0' a >"$dir/1m"
+    invoke invoke_1k_minsn "$dir/1k"
+    invoke invoke_1m_minsn "$dir/1m"
+    # shellcheck disable=SC2046
+    set -- $(memory Private_Clean Private_Dirty)
+    echo "vmm_private_kib $2"
+    kill -TERM "$vm"
+    wait "$vm" || fail "the guest did not end in order"
+    vm=
+}
+
+sizes() {
+    for pair in init:$build/init agent:$build/agent hostvmm:$hostvmm kernel:$kernel image:$build/images/hello.erofs; do
+        echo "${pair%%:*}_bytes $(stat -c %s "${pair#*:}")"
+    done
+}
+
+boot_times
+running_guest
+sizes

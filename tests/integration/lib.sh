@@ -1,0 +1,108 @@
+# What the integration tests share: starting VMs, invoking, and saying what was expected.
+#
+# BUILD and DIR (the test's scratch directory) are set by one.sh. A VM's console goes to $DIR/console, hostvmm's own messages to
+# $DIR/host; an invocation's answer to $DIR/answer and the rest to $DIR/errors. Waiting is for a process to end or for
+# `invoke --wait`; nothing sleeps to give something time.
+
+HOSTVMM=$BUILD/hostvmm
+KERNEL=build/kernel/vmlinux
+BZIMAGE=build/kernel/bzImage
+INITRD=$BUILD/initramfs.cpio
+IMAGES=$BUILD/images
+GUESTS=$BUILD/tests/guest
+DATA=$BUILD/tests/data
+VSOCK=$DIR/vm.sock
+WAIT_MS=60000
+vm=
+
+fail() {
+    echo "fail: $*"
+    exit 1
+}
+
+expect() { # what got wanted
+    [ "$2" = "$3" ] || fail "$1 is '$2', expected '$3'"
+}
+
+expect_text() { # file text: the file has a line with the text
+    grep -qF -- "$2" "$1" || fail "no '$2' in ${1##*/}"
+}
+
+expect_no_text() { # file text
+    ! grep -qF -- "$2" "$1" || fail "unexpected '$2' in ${1##*/}"
+}
+
+# ---- VMs --------------------------------------------------------------------------------------------------------------
+
+# Run a command in the background as the test's VM: sets vm to its process.
+vm_background() {
+    "$@" >"$DIR/console" 2>"$DIR/host" </dev/null &
+    vm=$!
+    echo "$vm" >>"$DIR/pids"
+}
+
+# Start a VM with a function's image; more options of `run` may follow.
+vm_start() { # image [options...]
+    image=$1
+    shift
+    vm_background "$HOSTVMM" run --kernel "$KERNEL" --initrd "$INITRD" --rootfs "$IMAGES/$image.erofs" --vsock "$VSOCK" "$@"
+}
+
+# Wait for the VM to end by itself with this exit code.
+vm_end() { # code
+    code=0
+    wait "$vm" || code=$?
+    vm=
+    expect "hostvmm's exit code" "$code" "$1"
+}
+
+# Ask for an orderly end, and see that it is one.
+vm_stop() {
+    kill -TERM "$vm"
+    vm_end 0
+}
+
+# Run hostvmm to its end and see its exit code.
+vm_run() { # code options of `run`...
+    wanted=$1
+    shift
+    vm_background "$HOSTVMM" run "$@"
+    vm_end "$wanted"
+}
+
+# A guest that runs one program as PID 1 and powers off.
+guest_run() { # program [options...]
+    program=$1
+    shift
+    vm_run 0 --kernel "$KERNEL" --initrd "$GUESTS/$program.cpio" "$@"
+}
+
+# ---- invocations ------------------------------------------------------------------------------------------------------
+
+# Invoke with an event given as a file, or as text after `-t`; sets code.
+invoke() { # file|-t text, [options...]
+    if [ "$1" = -t ]; then
+        printf '%s' "$2" >"$DIR/event"
+        event=$DIR/event
+        shift 2
+    else
+        event=$1
+        shift
+    fi
+    code=0
+    "$HOSTVMM" invoke --vsock "$VSOCK" --event "$event" --wait "$WAIT_MS" "$@" >"$DIR/answer" 2>"$DIR/errors" || code=$?
+}
+
+answered() { # expected answer, exactly
+    expect "invoke's exit code" "$code" 0
+    printf '%s' "$1" >"$DIR/wanted"
+    cmp -s "$DIR/wanted" "$DIR/answer" || fail "the answer is '$(head -c 200 "$DIR/answer")', expected '$1'"
+}
+
+# The invocation failed with this error of Lambda's kind.
+errored() { # exit-code errorType
+    expect "invoke's exit code" "$code" "$1"
+    expect_text "$DIR/errors" "\"errorType\":\"$2\""
+    expect_text "$DIR/errors" '"errorMessage":"'
+    [ ! -s "$DIR/answer" ] || fail "an answer came with the error"
+}
