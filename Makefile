@@ -118,7 +118,8 @@ $(BUILD)/initramfs.cpio: $(BUILD)/init rootfs/initramfs.sh
 # ---- hostvmm: device/virtio --------------------------------------------------------------------------------------
 HOSTVMM_VIRTIO_SOURCES := hostvmm/device/irq.c hostvmm/device/virtio/queue.c hostvmm/device/virtio/chain.c \
 	hostvmm/device/virtio/mmio.c hostvmm/device/virtio/blk.c hostvmm/device/virtio/blk_request.c \
-	hostvmm/device/virtio/rng.c
+	hostvmm/device/virtio/rng.c hostvmm/device/virtio/vsock.c hostvmm/device/virtio/vsock_connection.c \
+	hostvmm/device/virtio/vsock_guest.c hostvmm/device/virtio/vsock_host.c hostvmm/device/virtio/vsock_listen.c
 
 # ---- hostvmm: control ----------------------------------------------------------------------------------------------
 HOSTVMM_CONTROL_SOURCES := hostvmm/control/client.c hostvmm/control/dial.c hostvmm/control/doctor.c \

@@ -38,7 +38,8 @@ static uint32_t status_of(const struct virtio_device *device)
 
 bool virtio_device_serving(const struct virtio_device *device)
 {
-    return device->active && !(status_of(device) & VIRTIO_CONFIG_S_NEEDS_RESET);
+    return __atomic_load_n(&device->active, __ATOMIC_ACQUIRE) &&
+           !(status_of(device) & VIRTIO_CONFIG_S_NEEDS_RESET);
 }
 
 void virtio_device_kick(const struct virtio_device *device, unsigned queue_index)
@@ -99,13 +100,15 @@ void virtio_config_copy(const void *config, uint32_t config_bytes, uint32_t offs
 /* Back to the state after power-on. Called with the lock held. */
 static void device_reset(struct virtio_device *device)
 {
-    if (device->active)
+    for (unsigned i = 0; i < device->kind->queue_count; i++)
+        (void)virtio_device_kick_clear(device,
+                                       i); /* before the kind's reset, which may kick its own thread */
+    const bool was_active = device->active;
+    __atomic_store_n(&device->active, false, __ATOMIC_RELEASE);
+    if (was_active)
         device->kind->reset(device);
-    device->active = false;
-    for (unsigned i = 0; i < device->kind->queue_count; i++) {
+    for (unsigned i = 0; i < device->kind->queue_count; i++)
         device->queues[i] = (struct virtq){.size_max = device->kind->queue_size_max};
-        (void)virtio_device_kick_clear(device, i);
-    }
     device->driver_features = 0;
     device->device_features_select = 0;
     device->driver_features_select = 0;
@@ -120,10 +123,10 @@ static void activate(struct virtio_device *device)
         device->queues[i].event_idx = (device->driver_features >> VIRTIO_RING_F_EVENT_IDX & 1) != 0;
         device->queues[i].indirect = (device->driver_features >> VIRTIO_RING_F_INDIRECT_DESC & 1) != 0;
     }
-    device->active = true;
+    __atomic_store_n(&device->active, true, __ATOMIC_RELEASE);
     int error = device->kind->activate(device);
     if (error) {
-        device->active = false;
+        __atomic_store_n(&device->active, false, __ATOMIC_RELEASE);
         log_error("%s: cannot start serving the guest: %s", device->kind->name, strerror(-error));
         virtio_device_broken(device, "the host could not start it");
     }

@@ -56,7 +56,7 @@ struct virtio_device {
     uint32_t interrupt_status;  /* atomic: set by device threads, cleared by the guest */
     uint32_t config_generation; /* atomic */
     uint32_t broken_count;      /* how often the guest broke the rules; only the first few are logged */
-    bool active;                /* between activate and reset; under the lock */
+    bool active;                /* between activate and reset; atomic, changed under the lock */
 };
 
 extern const struct bus_ops virtio_mmio_bus_ops; /* its device argument is a struct virtio_device * */

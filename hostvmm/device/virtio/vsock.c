@@ -1,0 +1,226 @@
+/* See vsock.h. The driver's reset comes on a vCPU thread: it only marks the connections as torn, and the
+ * loop's thread drops them before it does anything else. */
+#include "hostvmm/device/virtio/vsock.h"
+
+#include <errno.h>
+#include <linux/virtio_ids.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "agent/base/fd.h"
+#include "agent/base/log.h"
+#include "hostvmm/device/virtio/vsock_guest.h"
+#include "hostvmm/device/virtio/vsock_host.h"
+#include "hostvmm/device/virtio/vsock_turn.h"
+
+#define QUEUE_SIZE      128
+#define FEATURE_STREAM  (1ull << 0) /* VIRTIO_VSOCK_F_STREAM */
+#define GUEST_CID_FIRST 3u          /* 0 to 2 are the hypervisor, loopback and the host */
+
+static struct virtio_vsock *vsock_of(struct virtio_device *device)
+{
+    return (struct virtio_vsock *)device; /* its first member */
+}
+
+/* End every connection the guest takes part in. Whether there was one. */
+static bool drop_connections(struct virtio_vsock *vsock)
+{
+    bool dropped = false;
+    struct vsock_connection *next;
+    for (struct vsock_connection *at = vsock->all; at; at = next) {
+        next = at->all_next;
+        if (at->state == VSOCK_DRAINING)
+            continue;
+        dropped = true;
+        vsock_host_end(at);
+    }
+    vsock->reset_count = 0;
+    vsock->tx_paused = false;
+    return dropped;
+}
+
+/* Bring connections and listener in line with the device's state. Whether all connections stayed. */
+static bool settle(struct virtio_vsock *vsock)
+{
+    bool dropped = false;
+    if (vsock->torn || !virtio_device_serving(&vsock->device)) {
+        dropped = drop_connections(vsock);
+        vsock->torn = false;
+    }
+    vsock_host_listener_update(vsock);
+    return !dropped;
+}
+
+bool vsock_turn_begin(struct virtio_vsock *vsock)
+{
+    pthread_mutex_lock(&vsock->device.lock);
+    return settle(vsock);
+}
+
+void vsock_turn_end(struct virtio_vsock *vsock, bool more_rx)
+{
+    if (virtio_device_serving(&vsock->device)) {
+        if (more_rx)
+            virtio_device_kick(&vsock->device, VSOCK_QUEUE_RX);
+        if (vsock->tx_paused && vsock->reset_count < VSOCK_RESETS_MAX)
+            virtio_device_kick(&vsock->device, VSOCK_QUEUE_TX);
+    }
+    (void)settle(vsock);
+    pthread_mutex_unlock(&vsock->device.lock);
+}
+
+/* The guest's notification of one queue, or our own for a further turn. */
+static void serve(struct virtio_vsock *vsock, unsigned queue)
+{
+    bool more_rx = false;
+    (void)vsock_turn_begin(vsock);
+    (void)virtio_device_kick_clear(&vsock->device, queue);
+    if (queue == VSOCK_QUEUE_TX && virtio_device_serving(&vsock->device) && vsock_guest_serve_tx(vsock))
+        virtio_device_kick(&vsock->device, VSOCK_QUEUE_TX);
+    if (virtio_device_serving(&vsock->device))
+        more_rx = vsock_guest_serve_rx(vsock);
+    if (virtio_device_serving(&vsock->device))
+        vsock_guest_serve_event(vsock);
+    vsock_turn_end(vsock, more_rx);
+}
+
+static void on_rx(void *context, uint32_t events)
+{
+    (void)events;
+    serve(context, VSOCK_QUEUE_RX);
+}
+
+static void on_tx(void *context, uint32_t events)
+{
+    (void)events;
+    serve(context, VSOCK_QUEUE_TX);
+}
+
+static void on_event(void *context, uint32_t events)
+{
+    (void)events;
+    serve(context, VSOCK_QUEUE_EVENT);
+}
+
+static int activate(struct virtio_device *device)
+{
+    virtio_device_kick(device, VSOCK_QUEUE_TX); /* the loop's thread takes it from here */
+    return 0;
+}
+
+static void reset(struct virtio_device *device)
+{
+    vsock_of(device)->torn = true;
+    vsock_of(device)->event_pending = false;
+    virtio_device_kick(device, VSOCK_QUEUE_TX);
+}
+
+static void config_read(struct virtio_device *device, uint32_t offset, void *data, uint32_t size)
+{
+    const struct virtio_vsock_config config = {.guest_cid = vsock_of(device)->guest_cid};
+    virtio_config_copy(&config, sizeof config, offset, data, size);
+}
+
+static const struct virtio_kind kind = {
+    .id = VIRTIO_ID_VSOCK,
+    .name = "virtio-vsock",
+    .queue_count = VSOCK_QUEUE_COUNT,
+    .queue_size_max = QUEUE_SIZE,
+    .activate = activate,
+    .reset = reset,
+    .config_read = config_read,
+};
+
+int virtio_vsock_init(struct virtio_vsock *vsock, const struct guest_memory *memory, struct loop *loop,
+                      const char *socket_path, uint64_t guest_cid)
+{
+    static loop_handler *const handlers[VSOCK_QUEUE_COUNT] = {
+        [VSOCK_QUEUE_RX] = on_rx, [VSOCK_QUEUE_TX] = on_tx, [VSOCK_QUEUE_EVENT] = on_event};
+    *vsock = (struct virtio_vsock){
+        .loop = loop,
+        .guest_cid = guest_cid,
+        .listen_fd = -1,
+        .listener = {.fd = -1},
+        .notify = {{.fd = -1}, {.fd = -1}, {.fd = -1}},
+    };
+    if (guest_cid < GUEST_CID_FIRST || guest_cid >= UINT32_MAX) {
+        log_error("vsock: guest CID %llu is reserved: choose one from 3 to 4294967294",
+                  (unsigned long long)guest_cid);
+        return -EINVAL;
+    }
+    int error = virtio_device_init(&vsock->device, &kind, memory, FEATURE_STREAM);
+    if (error)
+        return error;
+    for (unsigned i = 0; i < VSOCK_QUEUE_COUNT && error == 0; i++)
+        error = loop_add(loop, &vsock->notify[i], vsock->device.notify_fds[i], EPOLLIN, handlers[i], vsock);
+    if (error == 0 && socket_path)
+        error = vsock_host_listen(vsock, socket_path);
+    if (error)
+        virtio_vsock_fini(vsock);
+    return error;
+}
+
+void virtio_vsock_fini(struct virtio_vsock *vsock)
+{
+    vsock_host_unlisten(vsock);
+    while (vsock->all)
+        vsock_connection_destroy(vsock->all);
+    for (unsigned i = 0; i < VSOCK_QUEUE_COUNT; i++)
+        loop_remove(vsock->loop, &vsock->notify[i]);
+    virtio_device_fini(&vsock->device);
+}
+
+void virtio_vsock_open_gate(struct virtio_vsock *vsock)
+{
+    (void)vsock_turn_begin(vsock);
+    vsock->gate_open = true;
+    vsock_turn_end(vsock, false);
+}
+
+int virtio_vsock_connect(struct virtio_vsock *vsock, uint32_t port, int *fd)
+{
+    int pair[2] = {-1, -1};
+    bool more_rx = false;
+    int error = 0;
+    (void)vsock_turn_begin(vsock);
+    struct vsock_connection *connection = NULL;
+    if (!virtio_device_serving(&vsock->device))
+        error = -ENOTCONN;
+    else if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
+        error = -errno;
+    else if (!(connection = vsock_connection_new(vsock)))
+        error = -EMFILE;
+    if (error)
+        goto out;
+    connection->state = VSOCK_REQUESTED;
+    connection->guest_port = port;
+    connection->host_port = vsock_host_port_pick(vsock, port);
+    connection->owes = VSOCK_OWES_REQUEST;
+    vsock_connection_hash(connection);
+    error = vsock_host_attach(connection, pair[0]);
+    pair[0] = -1; /* the connection's, either way */
+    if (error) {
+        vsock_connection_destroy(connection);
+        goto out;
+    }
+    *fd = pair[1];
+    pair[1] = -1;
+    vsock_ready_add(connection);
+    more_rx = vsock_guest_serve_rx(vsock);
+out:
+    vsock_turn_end(vsock, more_rx);
+    fd_close(&pair[0]);
+    fd_close(&pair[1]);
+    return error;
+}
+
+void virtio_vsock_reset_connections(struct virtio_vsock *vsock)
+{
+    (void)vsock_turn_begin(vsock);
+    (void)drop_connections(vsock);
+    if (virtio_device_serving(&vsock->device)) {
+        vsock->event_pending = true;
+        vsock_guest_serve_event(vsock);
+    }
+    vsock_turn_end(vsock, false);
+}

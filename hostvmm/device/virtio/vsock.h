@@ -1,0 +1,88 @@
+/*
+ * A socket device (virtio 1.2, section 5.10, stream sockets) whose far side is Unix sockets on the host.
+ *
+ *   host -> guest   a client connects to `socket_path`, writes "CONNECT <port>\n" and reads "OK <port>\n"
+ *                   (the host port it was given); from then on bytes pass. Refused or malformed: closed.
+ *   guest -> host   a guest's connection to CID 2, port P, is made to the Unix socket `<socket_path>_<P>`,
+ * and reset when nobody listens there.
+ *
+ * All work is done on the main loop's thread, under the transport's lock; nothing blocks. Three files behind
+ * it: vsock_connection (table, states and credit: no I/O), vsock_guest (rings and packets), vsock_host (Unix
+ * sockets).
+ */
+#ifndef HOSTVMM_DEVICE_VIRTIO_VSOCK_H
+#define HOSTVMM_DEVICE_VIRTIO_VSOCK_H
+
+#include <sys/types.h>
+
+#include "agent/base/loop.h"
+#include "hostvmm/device/virtio/mmio.h"
+
+#define VIRTIO_VSOCK_CONNECTIONS_MAX 1024
+/* `socket_path` leaves room for "_" and ten digits within sockaddr_un. */
+#define VIRTIO_VSOCK_PATH_MAX_BYTES 96
+
+#define VSOCK_HASH_BUCKETS          256
+#define VSOCK_RESETS_MAX            64
+
+struct vsock_connection; /* vsock_connection.h */
+
+/* An RST owed to the guest for a connection that no longer exists here, or never did. */
+struct vsock_reset {
+    uint64_t host_cid;
+    uint32_t host_port;
+    uint32_t guest_port;
+    uint16_t type;
+};
+
+struct virtio_vsock {
+    struct virtio_device device; /* first */
+    struct loop *loop;
+    uint64_t guest_cid;
+
+    struct vsock_connection *buckets[VSOCK_HASH_BUCKETS];
+    struct vsock_connection *all;                      /* every one, also those in no bucket */
+    struct vsock_connection *ready_first, *ready_last; /* have something for the guest, in turn */
+    unsigned connection_count;
+    uint32_t next_host_port;
+
+    struct vsock_reset resets[VSOCK_RESETS_MAX];
+    unsigned reset_first, reset_count;
+    bool tx_paused;     /* the guest's packets wait until it takes the resets it is owed */
+    bool torn;          /* the driver reset the device: connections are to be dropped */
+    bool event_pending; /* a transport reset is to be told to the guest */
+
+    struct loop_source notify[3]; /* rx, tx, event */
+    bool gate_open;
+    bool listener_starved; /* out of descriptors: no accept until a connection ends */
+    int listen_fd;         /* -1: no socket_path */
+    struct loop_source listener;
+    dev_t socket_dev; /* of the socket file we made, and only that is unlinked */
+    ino_t socket_ino;
+    char socket_path[VIRTIO_VSOCK_PATH_MAX_BYTES + 1];
+};
+
+/*
+ * Bind `socket_path` (NULL: no Unix sockets, only virtio_vsock_connect) and set the device up. Nothing is
+ * accepted before virtio_vsock_open_gate. A socket file whose owner is gone is replaced. Logs what is wrong.
+ * 0; -EADDRINUSE the path is served by another process or is no socket, -ENAMETOOLONG, -EINVAL a guest_cid
+ * that is reserved, -errno.
+ */
+int virtio_vsock_init(struct virtio_vsock *vsock, const struct guest_memory *memory, struct loop *loop,
+                      const char *socket_path, uint64_t guest_cid);
+void virtio_vsock_fini(struct virtio_vsock *vsock);
+
+/* From now on clients are accepted while the driver is active; earlier ones have waited in the backlog. */
+void virtio_vsock_open_gate(struct virtio_vsock *vsock);
+
+/*
+ * A connection of hostvmm's own to the guest's `port`, the gate aside: *fd is a stream socket, nonblocking
+ * and close-on-exec, which reads end-of-file when the guest refuses. 0; -ENOTCONN the driver is not active,
+ * -EMFILE too many connections, -errno.
+ */
+int virtio_vsock_connect(struct virtio_vsock *vsock, uint32_t port, int *fd);
+
+/* Drop every connection on the host's side and tell the guest to drop its own (a transport reset event). */
+void virtio_vsock_reset_connections(struct virtio_vsock *vsock);
+
+#endif
