@@ -113,6 +113,15 @@ $(eval $(call fuzz_target,bootargs,tests/fuzz/bootargs.c init/bootargs.c))
 $(BUILD)/initramfs.cpio: $(BUILD)/init rootfs/initramfs.sh
 	@rootfs/initramfs.sh $(BUILD)/init $@
 
+# Images of the example functions, on the minimal base.
+IMAGES := $(BUILD)/images/hello.erofs $(BUILD)/images/wordcount.erofs $(BUILD)/images/misbehave.erofs
+ROOTFS_SCRIPTS := rootfs/build.sh rootfs/verify.sh rootfs/tree.sh
+images: $(IMAGES)
+.PHONY: images
+$(IMAGES): $(BUILD)/images/%.erofs: $(BUILD)/functions/%/bootstrap $(BUILD)/init $(BUILD)/agent $(ROOTFS_SCRIPTS)
+	@mkdir -p $(@D)
+	@rootfs/build.sh --base minimal --function $(BUILD)/functions/$* --init $(BUILD)/init --agent $(BUILD)/agent --out $@
+
 # ---- hostvmm: core (main, config, vm, vcpu, memory, bus, boot, arch, serial) --------------------------------------
 
 # ---- hostvmm: device/virtio --------------------------------------------------------------------------------------
