@@ -97,7 +97,41 @@ $(eval $(call fuzz_target,proto,tests/fuzz/proto.c $(PROTO_SOURCES)))
 $(BUILD)/tests/fuzz/proto-seeds: $(call unit,tests/fuzz/proto_seeds.c tests/unit/proto/samples.c $(PROTO_SOURCES))
 	@mkdir -p $(@D)
 	$(QUIET_LD)$(UNIT_CC) $(UNIT_CFLAGS) $^ $(UNIT_LIBS) -o $@
+
+# The function library carries the codec and libcbor in it: a function links this one archive.
+FUNCTION_SOURCES := agent/function/function.c agent/function/wire.c agent/function/reply.c agent/function/local.c
+FUNCTION_LIBRARY_SOURCES := $(FUNCTION_SOURCES) $(PROTO_SOURCES) agent/base/fd.c agent/base/log.c
+MUSL_PROGRAMS += $(BUILD)/libfunction.a $(BUILD)/libfunction-glibc.a
+define function_library
+	@rm -f $@
+	$(QUIET_LD)printf '%s\n' 'create $@' 'addlib $(1)' $(patsubst %,'addmod %',$^) save end | ar -M
+endef
+$(BUILD)/libfunction.a: $(call musl,$(FUNCTION_LIBRARY_SOURCES))
+	$(call function_library,$(THIRD)/lib/libcbor.a)
+# The same for functions that use the machine's own libc and compiler.
+$(BUILD)/libfunction-glibc.a: $(patsubst %.c,$(BUILD)/glibc/%.o,$(FUNCTION_LIBRARY_SOURCES))
+	$(call function_library,$(THIRD)/lib/libcbor-host.a)
+$(BUILD)/glibc/%.o: %.c | $(THIRD)/stamp
+	@mkdir -p $(@D)
+	$(QUIET_CC)gcc $(CSTD) $(WARNINGS) -O2 -g $(INCLUDES) -MMD -MP -c $< -o $@
+-include $(patsubst %.c,$(BUILD)/glibc/%.d,$(FUNCTION_LIBRARY_SOURCES))
+
+# Examples: a directory each, as the image builder takes it. function-exec is for directories that hold a script.
+FUNCTION_EXAMPLES := hello wordcount misbehave
+FUNCTIONS := $(patsubst %,$(BUILD)/functions/%/bootstrap,$(FUNCTION_EXAMPLES))
+MUSL_PROGRAMS += $(FUNCTIONS) $(BUILD)/function-exec
+$(FUNCTIONS): $(BUILD)/functions/%/bootstrap: $(BUILD)/musl/agent/function/examples/%.o $(BUILD)/libfunction.a
+	@mkdir -p $(@D)
+	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
+$(BUILD)/function-exec: $(call musl,agent/function/exec.c) $(BUILD)/libfunction.a
+	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
 # end of proto and function
+
+# agent
+AGENT_SOURCES := agent/parent.c agent/failure.c agent/lifecycle.c agent/link.c agent/output.c agent/cgroup.c \
+	agent/client.c agent/event.c agent/answer.c agent/session.c agent/session_limits.c agent/server.c
+$(eval $(call musl_program,agent,agent/main.c agent/process.c $(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libcbor.a))
+# end of agent
 
 # ---- init, rootfs ----------------------------------------------------------------------------------------------
 INIT_SOURCES := init/main.c init/bootargs.c init/report.c init/arch_x86_64.c init/system.c init/mounts.c init/image.c \

@@ -32,7 +32,7 @@
 #define FUNCTION_EXIT_INIT 1 /* init failed, and the agent has been told */
 #define FUNCTION_EXIT_CHANNEL                                                                                \
     76 /* the agent broke the protocol, or the channel failed: the reason is on stderr */
-#define FUNCTION_EXIT_USAGE 64 /* not started by an agent, and not asked for local mode */
+#define FUNCTION_EXIT_USAGE 64 /* REKINDLE_FUNCTION_FD is not the number of a stream socket */
 
 /* Error types the function's side puts into its failures. Those of the agent are in agent/proto/errors.h. */
 #define FUNCTION_ERROR_HANDLE   "Function.Error"     /* handle returned non-zero */

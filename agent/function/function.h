@@ -5,6 +5,14 @@
  * at a time, all hooks on the calling thread. Standard output and error are streamed to the host, labelled
  * with the request. A function that crashes, exits, hangs past its deadline or runs out of memory is reported
  * to the caller and restarted.
+ *
+ * Local mode, for developers: a program started by hand, without an agent, says so on standard error, reads
+ * one event from standard input to its end, and writes the answer to standard output. An error goes to
+ * standard error as Lambda's JSON object, with exit code 1:
+ *
+ *     $ build/functions/wordcount/bootstrap <event.txt
+ *
+ * A program links libfunction.a and nothing else.
  */
 #ifndef FUNCTION_H
 #define FUNCTION_H
@@ -24,13 +32,15 @@ struct function_event {
 
 struct function_reply; /* where handle puts its answer */
 
-/* Append to the answer. 0, -EFBIG past FUNCTION_PAYLOAD_MAX_BYTES, -ENOMEM. */
+/* Append to the answer. 0, -EFBIG past FUNCTION_PAYLOAD_MAX_BYTES, -ENOMEM. A failure sticks, so an answer is
+ * never sent in part: whatever handle returns, the invocation fails with Function.ResponseSizeTooLarge or
+ * Function.OutOfMemory, unless function_reply_fail says something else. */
 int function_reply_write(struct function_reply *reply, const void *data, size_t size);
 int function_reply_printf(struct function_reply *reply, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Fail this invocation, with Lambda's errorType and errorMessage; anything written to the answer is dropped.
- * The function goes on. */
+/* Fail this invocation, with Lambda's errorType (cut at 128 bytes) and errorMessage (at 4096; bytes that are
+ * not UTF-8 become '?'); anything written to the answer is dropped. The function goes on. */
 void function_reply_fail(struct function_reply *reply, const char *error_type, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
