@@ -125,6 +125,7 @@ $(FUNCTIONS): $(BUILD)/functions/%/bootstrap: $(BUILD)/musl/agent/function/examp
 	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
 $(BUILD)/function-exec: $(call musl,agent/function/exec.c) $(BUILD)/libfunction.a
 	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
+$(eval $(call unit_test,function_test,tests/unit/function/function_test.c $(FUNCTION_LIBRARY_SOURCES)))
 # end of proto and function
 
 # agent
@@ -157,12 +158,23 @@ $(IMAGES): $(BUILD)/images/%.erofs: $(BUILD)/functions/%/bootstrap $(BUILD)/init
 	@rootfs/build.sh --base minimal --function $(BUILD)/functions/$* --init $(BUILD)/init --agent $(BUILD)/agent --out $@
 
 # ---- hostvmm: core (main, config, vm, vcpu, memory, bus, boot, arch, serial) --------------------------------------
+HOSTVMM_ARCH_SOURCES := hostvmm/arch/x86_64/layout.c hostvmm/arch/x86_64/cpu.c hostvmm/arch/x86_64/cpuid.c \
+	hostvmm/arch/x86_64/boot.c hostvmm/arch/x86_64/acpi.c hostvmm/arch/x86_64/aml.c
+HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/run.c hostvmm/machine.c hostvmm/files.c hostvmm/vm.c \
+	hostvmm/vcpu.c hostvmm/memory.c hostvmm/bus.c hostvmm/console.c hostvmm/timeline.c hostvmm/boot/kernel.c \
+	hostvmm/boot/elf.c hostvmm/boot/bzimage.c hostvmm/boot/load.c hostvmm/boot/image.c hostvmm/device/serial.c \
+	hostvmm/device/lifecycle.c init/bootargs.c $(HOSTVMM_ARCH_SOURCES)
 
 # ---- hostvmm: device/virtio --------------------------------------------------------------------------------------
 HOSTVMM_VIRTIO_SOURCES := hostvmm/device/irq.c hostvmm/device/virtio/queue.c hostvmm/device/virtio/chain.c \
 	hostvmm/device/virtio/mmio.c hostvmm/device/virtio/blk.c hostvmm/device/virtio/blk_request.c \
 	hostvmm/device/virtio/rng.c hostvmm/device/virtio/vsock.c hostvmm/device/virtio/vsock_connection.c \
 	hostvmm/device/virtio/vsock_guest.c hostvmm/device/virtio/vsock_host.c hostvmm/device/virtio/vsock_listen.c
+VIRTIO_TEST_SOURCES := $(HOSTVMM_VIRTIO_SOURCES) hostvmm/memory.c hostvmm/arch/x86_64/layout.c \
+	tests/unit/virtio/guest.c $(BASE_SOURCES)
+$(eval $(call unit_test,virtio/queue_test,tests/unit/virtio/queue_test.c $(VIRTIO_TEST_SOURCES)))
+$(eval $(call unit_test,virtio/mmio_test,tests/unit/virtio/mmio_test.c $(VIRTIO_TEST_SOURCES)))
+$(eval $(call unit_test,virtio/blk_test,tests/unit/virtio/blk_test.c $(VIRTIO_TEST_SOURCES)))
 
 # ---- hostvmm: control ----------------------------------------------------------------------------------------------
 HOSTVMM_CONTROL_SOURCES := hostvmm/control/client.c hostvmm/control/dial.c hostvmm/control/doctor.c \
@@ -174,6 +186,15 @@ $(eval $(call unit_test,control/dial_test,tests/unit/control/dial_test.c $(CONTR
 $(eval $(call unit_test,control/shutdown_test,tests/unit/control/shutdown_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/doctor_test,tests/unit/control/doctor_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/invoke_test,tests/unit/control/invoke_test.c $(CONTROL_TEST_SOURCES)))
+
+# ---- hostvmm: link -------------------------------------------------------------------------------------------------
+# The initramfs with init is a part of the program.
+$(BUILD)/musl/hostvmm/boot/initramfs.o: hostvmm/boot/initramfs.S $(BUILD)/initramfs.cpio | $(THIRD)/stamp
+	@mkdir -p $(@D)
+	$(QUIET_CC)$(MUSL_CC) -DINITRAMFS_PATH='"$(BUILD)/initramfs.cpio"' -c $< -o $@
+$(eval $(call musl_program,hostvmm,$(HOSTVMM_CORE_SOURCES) $(HOSTVMM_VIRTIO_SOURCES) $(HOSTVMM_CONTROL_SOURCES) \
+	$(PROTO_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libcbor.a))
+$(BUILD)/hostvmm: $(BUILD)/musl/hostvmm/boot/initramfs.o
 
 # ---- kernel, emulated host -----------------------------------------------------------------------------------------
 

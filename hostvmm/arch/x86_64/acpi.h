@@ -1,0 +1,28 @@
+/*
+ * The ACPI tables of an x86-64 guest: RSDP, XSDT, FADT (hardware-reduced), MADT, DSDT. Pure: what the machine
+ * has goes in, bytes come out.
+ */
+#ifndef HOSTVMM_ARCH_X86_64_ACPI_H
+#define HOSTVMM_ARCH_X86_64_ACPI_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hostvmm/arch/arch.h"
+
+struct acpi_machine {
+    unsigned vcpu_count;                            /* APIC ids 0 .. vcpu_count - 1 */
+    struct arch_slot virtio[ARCH_VIRTIO_SLOTS_MAX]; /* one device each */
+    unsigned virtio_count;
+    struct arch_slot serial; /* a port */
+    uint16_t sleep_control_port;
+    uint16_t sleep_status_port;
+    uint16_t reset_port;
+    uint8_t reset_value;
+};
+
+/* Write the tables to `to`, which the guest sees at `address` (16-byte aligned); the RSDP is at its start.
+ * The bytes used, or -ENOSPC. */
+int acpi_build(const struct acpi_machine *machine, uint64_t address, uint8_t *to, size_t capacity);
+
+#endif

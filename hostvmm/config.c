@@ -1,0 +1,296 @@
+/*
+ * See config.h. One row per option; each row's handler takes the option's value and gives what is wanted
+ * instead when it cannot be used. `--name value` and `--name=value` are the same.
+ */
+#include "hostvmm/config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hostvmm/arch/arch.h"
+
+#define TEXT_OF(x)        #x
+#define NUMBER_TEXT(x)    TEXT_OF(x)
+
+#define VSOCK_CID_DEFAULT 3u
+#define VSOCK_CID_MIN     3u
+#define VSOCK_CID_MAX     0xfffffffeu
+
+/* NULL when the value was taken, else what is wanted. */
+typedef const char *option_handler(struct config *config, const char *value);
+
+/* All of `text` as a decimal number within [min, max]. */
+static bool parse_number(const char *text, uint32_t min, uint32_t max, uint32_t *number)
+{
+    uint64_t value = 0;
+    if (!*text)
+        return false;
+    for (const char *c = text; *c; c++) {
+        if (*c < '0' || *c > '9')
+            return false;
+        value = value * 10 + (uint64_t)(*c - '0');
+        if (value > max)
+            return false;
+    }
+    *number = (uint32_t)value;
+    return value >= min;
+}
+
+static const char *set_path(const char **to, const char *value)
+{
+    if (!*value)
+        return "want the path of a file";
+    *to = value;
+    return NULL;
+}
+
+static const char *on_kernel(struct config *config, const char *value)
+{
+    return set_path(&config->kernel, value);
+}
+
+static const char *on_rootfs(struct config *config, const char *value)
+{
+    return set_path(&config->rootfs, value);
+}
+
+static const char *on_initrd(struct config *config, const char *value)
+{
+    return set_path(&config->initrd, value);
+}
+
+static const char *on_timeline(struct config *config, const char *value)
+{
+    return set_path(&config->timeline, value);
+}
+
+static const char *on_cpus(struct config *config, const char *value)
+{
+    return parse_number(value, 1, ARCH_VCPUS_MAX, &config->cpus) ? NULL : "want a number from 1 to 32";
+}
+
+static const char *on_memory(struct config *config, const char *value)
+{
+    return parse_number(value, ARCH_MEMORY_MIN_MIB, ARCH_MEMORY_MAX_MIB, &config->memory_mib)
+               ? NULL
+               : "want MiB, a number from 16 to 524288";
+}
+
+/* Copy `size` bytes as a string. Whether they fit and are not empty. */
+static bool copy_text(char *to, size_t capacity, const char *from, size_t size)
+{
+    if (size == 0 || size >= capacity)
+        return false;
+    memcpy(to, from, size);
+    to[size] = '\0';
+    return true;
+}
+
+static bool is_drive_id(const char *id)
+{
+    for (const char *c = id; *c; c++)
+        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.", *c))
+            return false;
+    return true;
+}
+
+/* One of the words after a drive's path. */
+static const char *drive_word(struct config_drive *drive, const char *word, size_t size)
+{
+    if (size == 2 && memcmp(word, "ro", 2) == 0) {
+        drive->read_only = true;
+        return NULL;
+    }
+    if (size > 3 && memcmp(word, "id=", 3) == 0) {
+        if (copy_text(drive->id, sizeof drive->id, word + 3, size - 3) && is_drive_id(drive->id))
+            return NULL;
+        return "want an id of 1 to 20 letters, digits and the characters _ - .";
+    }
+    return "want FILE[,ro][,id=NAME]";
+}
+
+static const char *on_drive(struct config *config, const char *value)
+{
+    if (config->drive_count == CONFIG_DRIVES_MAX)
+        return "want at most " NUMBER_TEXT(CONFIG_DRIVES_MAX) " of them";
+    struct config_drive *drive = &config->drives[config->drive_count];
+    *drive = (struct config_drive){.read_only = false};
+    size_t size = strcspn(value, ",");
+    if (!copy_text(drive->path, sizeof drive->path, value, size))
+        return "want the path of a file, of at most 1023 bytes";
+    (void)snprintf(drive->id, sizeof drive->id, "drive%u", config->drive_count + 1);
+    while (value[size]) {
+        value += size + 1;
+        size = strcspn(value, ",");
+        const char *wanted = drive_word(drive, value, size);
+        if (wanted)
+            return wanted;
+    }
+    config->drive_count++;
+    return NULL;
+}
+
+static const char *on_vsock(struct config *config, const char *value)
+{
+    const size_t size = strcspn(value, ",");
+    if (config->vsock)
+        return "want it once";
+    if (!copy_text(config->vsock_path, sizeof config->vsock_path, value, size))
+        return "want the path of a Unix socket";
+    config->vsock_cid = VSOCK_CID_DEFAULT;
+    if (value[size] && (strncmp(value + size, ",cid=", 5) != 0 ||
+                        !parse_number(value + size + 5, VSOCK_CID_MIN, VSOCK_CID_MAX, &config->vsock_cid)))
+        return "want PATH[,cid=N], N from 3 to 4294967294";
+    config->vsock = true;
+    return NULL;
+}
+
+static const char *on_console(struct config *config, const char *value)
+{
+    config->console_path = NULL;
+    if (strcmp(value, "stdio") == 0)
+        config->console = CONSOLE_STDIO;
+    else if (strcmp(value, "none") == 0)
+        config->console = CONSOLE_NONE;
+    else if (*value) {
+        config->console = CONSOLE_FILE;
+        config->console_path = value;
+    } else
+        return "want stdio, none or the path of a file";
+    return NULL;
+}
+
+static void note_refused(void *context, const char *what, const char *why)
+{
+    const char **wanted = context;
+    (void)what;
+    *wanted = why;
+}
+
+/* init's own decoder judges the argument: what it would ignore in the guest is refused here. */
+static const char *on_bootarg(struct config *config, const char *value)
+{
+    char line[BOOTARGS_LINE_MAX];
+    const char *wanted = NULL;
+    const int size = snprintf(line, sizeof line, BOOTARGS_PREFIX "%s", value);
+    if (size < 0 || (size_t)size >= sizeof line || strpbrk(value, " \t\r\n"))
+        return "want one K=V without blanks";
+    if (strncmp(value, "exit_port=", 10) == 0)
+        return "exit_port is this program's own to set";
+    bootargs_decode(&config->bootargs, line, (size_t)size, note_refused, &wanted);
+    return wanted;
+}
+
+static const char *on_cmdline(struct config *config, const char *value)
+{
+    if (strlen(value) >= ARCH_COMMAND_LINE_MAX || strpbrk(value, "\r\n"))
+        return "want one line of fewer than 2048 bytes";
+    config->cmdline = value;
+    return NULL;
+}
+
+static const char *on_no_rng(struct config *config, const char *value)
+{
+    (void)value;
+    config->rng = false;
+    return NULL;
+}
+
+static const struct option {
+    const char *name;
+    option_handler *handler;
+    bool flag; /* takes no value */
+} options[] = {
+    {.name = "kernel", .handler = on_kernel},     {.name = "rootfs", .handler = on_rootfs},
+    {.name = "initrd", .handler = on_initrd},     {.name = "cpus", .handler = on_cpus},
+    {.name = "memory", .handler = on_memory},     {.name = "drive", .handler = on_drive},
+    {.name = "vsock", .handler = on_vsock},       {.name = "console", .handler = on_console},
+    {.name = "bootarg", .handler = on_bootarg},   {.name = "cmdline", .handler = on_cmdline},
+    {.name = "timeline", .handler = on_timeline}, {.name = "no-rng", .handler = on_no_rng, .flag = true},
+};
+
+static const struct option *option_named(const char *name, size_t size)
+{
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
+        if (strlen(options[i].name) == size && memcmp(options[i].name, name, size) == 0)
+            return &options[i];
+    return NULL;
+}
+
+/* Take the option at argv[*at], and its value. */
+static enum config_result parse_option(struct config *config, int argc, char **argv, int *at, char *why,
+                                       size_t why_bytes)
+{
+    const char *text = argv[*at];
+    if (strcmp(text, "--help") == 0 || strcmp(text, "-h") == 0)
+        return CONFIG_HELP;
+    const size_t size = strncmp(text, "--", 2) == 0 ? strcspn(text + 2, "=") : 0;
+    const struct option *option = option_named(text + 2, size);
+    if (size == 0 || !option) {
+        (void)snprintf(why, why_bytes, "unknown argument %s; `hostvmm run --help` lists them", text);
+        return CONFIG_BAD;
+    }
+    const char *value = text[2 + size] == '=' ? text + 2 + size + 1 : NULL;
+    if (option->flag && value) {
+        (void)snprintf(why, why_bytes, "--%s takes no value", option->name);
+        return CONFIG_BAD;
+    }
+    if (!option->flag && !value) {
+        if (*at + 1 >= argc) {
+            (void)snprintf(why, why_bytes, "--%s needs a value", option->name);
+            return CONFIG_BAD;
+        }
+        value = argv[++*at];
+    }
+    const char *wanted = option->handler(config, value);
+    if (!wanted)
+        return CONFIG_OK;
+    (void)snprintf(why, why_bytes, "--%s %.80s: %s", option->name, value ? value : "", wanted);
+    return CONFIG_BAD;
+}
+
+enum config_result config_parse(struct config *config, int argc, char **argv, char *why, size_t why_bytes)
+{
+    memset(config, 0, sizeof *config);
+    config->cpus = 1;
+    config->memory_mib = 128;
+    config->rng = true;
+    bootargs_defaults(&config->bootargs);
+    for (int at = 1; at < argc; at++) {
+        const enum config_result result = parse_option(config, argc, argv, &at, why, why_bytes);
+        if (result != CONFIG_OK)
+            return result;
+    }
+    if (config->kernel)
+        return CONFIG_OK;
+    (void)snprintf(why, why_bytes, "--kernel is missing; `hostvmm run --help` lists all options");
+    return CONFIG_BAD;
+}
+
+const char config_help[] =
+    "usage: hostvmm run --kernel FILE [option]...\n"
+    "\n"
+    "Boots a guest and runs it until it powers off.\n"
+    "\n"
+    "  --kernel FILE           x86-64 Linux: vmlinux (ELF) or bzImage\n"
+    "  --rootfs FILE           root image (erofs, squashfs, ext4): the first drive, read-only\n"
+    "  --initrd FILE           initrd to give instead of the built-in one, which starts Rekindle's init\n"
+    "  --cpus N                1 to 32 vCPUs (1)\n"
+    "  --memory MIB            16 to 524288 MiB of memory (128)\n"
+    "  --drive FILE[,ro][,id=NAME]  a further drive, up to 15\n"
+    "  --vsock PATH[,cid=N]    vsock device with the Unix socket PATH as its host side (cid 3)\n"
+    "  --console stdio|none|FILE    where the guest's console goes (standard output; input from a terminal)\n"
+    "  --bootarg K=V           an argument for Rekindle's init, such as hostname=alpha\n"
+    "  --cmdline TEXT          more text for the kernel's command line\n"
+    "  --timeline FILE         write the boot's stages as JSON\n"
+    "  --no-rng                no entropy device\n"
+    "\n"
+    "SIGINT, SIGTERM and SIGHUP shut the guest down in order; a second one stops it at once.\n"
+    "\n"
+    "exit codes:\n"
+    "  0   the guest powered off in order        4   the guest reset itself or crashed\n"
+    "  1   the host failed                       5   KVM internal error\n"
+    "  2   bad command line                      10+ the guest's own reason: 11 no root file system,\n"
+    "  3   kernel, initrd or image unusable          12 no overlay, 13 no agent, 14 agent ended too often,\n"
+    "  128+N  stopped at once by signal N            15 init failed\n";

@@ -1,0 +1,67 @@
+/* See lifecycle.h. */
+#include "hostvmm/device/lifecycle.h"
+
+#include <string.h>
+
+#define SLEEP_TYPE_S5 5u
+#define SLEEP_ENABLE  (1u << 5)
+
+void lifecycle_init(struct lifecycle *lifecycle, const struct lifecycle_ops *ops, void *context)
+{
+    *lifecycle = (struct lifecycle){.ops = ops, .context = context};
+}
+
+enum guest_exit lifecycle_reason(const struct lifecycle *lifecycle)
+{
+    return (enum guest_exit)__atomic_load_n(&lifecycle->reason, __ATOMIC_SEQ_CST);
+}
+
+static void count_unknown(struct lifecycle *lifecycle)
+{
+    __atomic_fetch_add(&lifecycle->unknown, 1, __ATOMIC_RELAXED);
+}
+
+static void write_register(struct lifecycle *lifecycle, uint64_t offset, uint8_t value)
+{
+    switch (offset) {
+    case LIFECYCLE_REASON:
+        if (value <= GUEST_EXIT_MAX)
+            __atomic_store_n(&lifecycle->reason, value, __ATOMIC_SEQ_CST);
+        else
+            count_unknown(lifecycle);
+        break;
+    case LIFECYCLE_STAGE:
+        if (value >= GUEST_STAGE_PID1 && value <= GUEST_STAGE_MAX)
+            lifecycle->ops->stage(lifecycle->context, (enum guest_stage)value);
+        else
+            count_unknown(lifecycle);
+        break;
+    case LIFECYCLE_SLEEP_CONTROL:
+        if (value & SLEEP_ENABLE && (value >> 2 & 7) == SLEEP_TYPE_S5)
+            lifecycle->ops->power_off(lifecycle->context);
+        break;
+    case LIFECYCLE_RESET:
+        if (value == LIFECYCLE_RESET_VALUE)
+            lifecycle->ops->reset(lifecycle->context);
+        break;
+    default: /* sleep status: writing clears the wake bit, which is never set */
+        break;
+    }
+}
+
+static void lifecycle_read(void *device, uint64_t offset, void *data, uint32_t size)
+{
+    (void)device;
+    (void)offset;
+    memset(data, 0, size); /* none of these has anything to say */
+}
+
+static void lifecycle_write(void *device, uint64_t offset, const void *data, uint32_t size)
+{
+    struct lifecycle *lifecycle = device;
+    const uint8_t *bytes = data;
+    for (uint32_t i = 0; i < size; i++)
+        write_register(lifecycle, offset + i, bytes[i]);
+}
+
+const struct bus_ops lifecycle_bus_ops = {.read = lifecycle_read, .write = lifecycle_write};

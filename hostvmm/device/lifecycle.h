@@ -1,0 +1,46 @@
+/*
+ * The life of the guest, told through a few byte-wide ports: reasons and boot stages that Rekindle's init
+ * writes (init/bootargs.h), and ACPI's sleep and reset registers (ACPI 6.5, 4.8.3.6, 4.8.3.7).
+ *
+ * Its handlers run on vCPU threads; the callbacks must be safe there. The state is plain data.
+ */
+#ifndef HOSTVMM_DEVICE_LIFECYCLE_H
+#define HOSTVMM_DEVICE_LIFECYCLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "hostvmm/bus.h"
+#include "init/bootargs.h"
+
+/* Offsets in its window. The first two are the pair that bootarg exit_port names. */
+enum {
+    LIFECYCLE_REASON = 0,
+    LIFECYCLE_STAGE = 1,
+    LIFECYCLE_SLEEP_CONTROL = 2,
+    LIFECYCLE_SLEEP_STATUS = 3,
+    LIFECYCLE_RESET = 4,
+    LIFECYCLE_BYTES = 8,
+};
+
+#define LIFECYCLE_RESET_VALUE 0x01
+
+struct lifecycle_ops {
+    void (*stage)(void *context, enum guest_stage stage);
+    void (*power_off)(void *context);
+    void (*reset)(void *context);
+};
+
+struct lifecycle {
+    const struct lifecycle_ops *ops;
+    void *context;
+    uint32_t reason;  /* atomic: the last enum guest_exit written */
+    uint32_t unknown; /* atomic: values nobody defined */
+};
+
+extern const struct bus_ops lifecycle_bus_ops; /* its device is a struct lifecycle * */
+
+void lifecycle_init(struct lifecycle *lifecycle, const struct lifecycle_ops *ops, void *context);
+enum guest_exit lifecycle_reason(const struct lifecycle *lifecycle);
+
+#endif

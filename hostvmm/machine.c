@@ -1,0 +1,192 @@
+/* See machine.h: the devices, and the guest's kernel in its memory. files.c opens what it is made of. */
+#include "hostvmm/machine.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/base/fd.h"
+#include "agent/base/log.h"
+#include "hostvmm/exit.h"
+
+static int report(const char *what, int error)
+{
+    if (error)
+        log_error("cannot set up %s: %s", what, strerror(-error));
+    return error;
+}
+
+static int add_platform(struct machine *machine, struct loop *loop, const struct lifecycle_ops *ops,
+                        void *context)
+{
+    struct vm *vm = &machine->vm;
+    const struct arch_slot port = arch_serial_slot();
+    int error = serial_init(&machine->serial, &console_serial_ops, &machine->console);
+    if (error)
+        return report("the serial port", error);
+    machine->has_serial = true;
+    error = vm_irq_line(vm, port.gsi, &machine->serial.irq);
+    if (error == 0)
+        error =
+            bus_add(&vm->ports, port.base, SERIAL_PORT_BYTES, &serial_bus_ops, &machine->serial, "serial");
+    if (error == 0)
+        error = console_attach(&machine->console, &machine->serial, loop);
+    if (error)
+        return report("the serial port", error);
+    lifecycle_init(&machine->lifecycle, ops, context);
+    error = bus_add(&vm->ports, arch_lifecycle_slot().base, LIFECYCLE_BYTES, &lifecycle_bus_ops,
+                    &machine->lifecycle, "lifecycle");
+    return report("the lifecycle ports", error);
+}
+
+/* Give a device its window, interrupt and notifications. */
+static int attach(struct machine *machine, struct virtio_device *device)
+{
+    struct vm *vm = &machine->vm;
+    const struct arch_slot slot = arch_virtio_slot(machine->virtio_count);
+    if (machine->virtio_count == ARCH_VIRTIO_SLOTS_MAX)
+        return -ENOSPC;
+    int error = vm_irq_line(vm, slot.gsi, &device->irq);
+    for (unsigned i = 0; i < device->kind->queue_count && error == 0; i++)
+        error = vm_notify_fd(vm, slot.base + VIRTIO_MMIO_NOTIFY, i, device->notify_fds[i]);
+    if (error == 0)
+        error = bus_add(&vm->mmio, slot.base, VIRTIO_MMIO_WINDOW_BYTES, &virtio_mmio_bus_ops, device,
+                        device->kind->name);
+    if (error == 0)
+        machine->virtio_count++;
+    return report(device->kind->name, error);
+}
+
+static int add_drive(struct machine *machine, unsigned index, bool read_only, const char *id)
+{
+    struct virtio_blk *drive = &machine->drives[index];
+    const int fd = machine->files.drives[index];
+    machine->files.drives[index] = -1; /* the device's from here on */
+    const int error = virtio_blk_init(drive, &machine->vm.memory, fd, read_only, id);
+    if (error)
+        return report("a drive", error);
+    machine->drive_count = index + 1;
+    return attach(machine, &drive->device);
+}
+
+static int add_drives(struct machine *machine, const struct config *config)
+{
+    unsigned index = 0;
+    int error = 0;
+    if (config->rootfs)
+        error = add_drive(machine, index++, true, "rootfs");
+    for (unsigned i = 0; i < config->drive_count && error == 0; i++)
+        error = add_drive(machine, index++, config->drives[i].read_only, config->drives[i].id);
+    return error;
+}
+
+static int add_vsock(struct machine *machine, const struct config *config, struct loop *loop)
+{
+    const int error =
+        virtio_vsock_init(&machine->vsock, &machine->vm.memory, loop, config->vsock_path, config->vsock_cid);
+    if (error)
+        return error; /* logged there */
+    machine->has_vsock = true;
+    return attach(machine, &machine->vsock.device);
+}
+
+static int add_rng(struct machine *machine, struct loop *loop)
+{
+    const int error = virtio_rng_init(&machine->rng, &machine->vm.memory, loop);
+    if (error)
+        return report("the entropy device", error);
+    machine->has_rng = true;
+    return attach(machine, &machine->rng.device);
+}
+
+/* "console=... rekindle.exit_port=..." and what the user adds, which comes last and so counts. */
+static int make_command_line(const struct config *config, uint32_t kernel_max, char *line, size_t size)
+{
+    struct bootargs bootargs = config->bootargs;
+    bootargs.exit_port = (uint16_t)arch_lifecycle_slot().base;
+    /* panic=-1: a panic resets at once, which we report; without it the guest would halt for good. */
+    (void)snprintf(line, size, "console=ttyS0 panic=-1%s", config->initrd ? "" : " quiet");
+    int error = bootargs_encode(&bootargs, line, size);
+    const size_t used = strlen(line);
+    if (error == 0 && config->cmdline &&
+        (size_t)snprintf(line + used, size - used, " %s", config->cmdline) >= size - used)
+        error = -ENOSPC;
+    if (error == 0 && strlen(line) > kernel_max)
+        error = -ENOSPC;
+    if (error)
+        log_error("the kernel's command line would be longer than %u bytes; shorten --cmdline", kernel_max);
+    return error;
+}
+
+static int load_kernel(struct machine *machine, const struct config *config)
+{
+    char line[ARCH_COMMAND_LINE_MAX];
+    struct gpa initrd_at;
+    uint64_t needed_bytes;
+    const struct machine_files *files = &machine->files;
+    struct vm *vm = &machine->vm;
+    if (boot_place_initrd(&files->plan, &vm->memory, files->initrd.size_bytes, &initrd_at, &needed_bytes)) {
+        log_error("%u MiB of memory are too small for kernel %s and its initrd: they need %llu MiB before "
+                  "anything runs; give more with --memory",
+                  config->memory_mib, config->kernel, (unsigned long long)(needed_bytes / ARCH_MIB));
+        return HOSTVMM_EXIT_INPUT;
+    }
+    if (make_command_line(config, files->plan.command_line_max, line, sizeof line))
+        return HOSTVMM_EXIT_USAGE;
+    int error = boot_load_kernel(&files->plan, files->kernel, &vm->memory);
+    if (error == 0 && files->initrd.size_bytes > 0)
+        error = boot_load_initrd(&files->initrd, &vm->memory, initrd_at);
+    if (error) {
+        log_error("cannot load %s or its initrd: %s", config->kernel,
+                  error == -EPIPE ? "the file became shorter" : strerror(-error));
+        return HOSTVMM_EXIT_INPUT;
+    }
+    const struct arch_boot_info info = {
+        .kernel = &files->plan,
+        .command_line = line,
+        .initrd = initrd_at,
+        .initrd_bytes = files->initrd.size_bytes,
+        .virtio_count = machine->virtio_count,
+    };
+    return arch_boot(vm, &info) ? HOSTVMM_EXIT_HOST : 0;
+}
+
+int machine_build(struct machine *machine, const struct config *config, struct loop *loop,
+                  const struct lifecycle_ops *ops, void *context)
+{
+    const int kvm_fd = machine->files.kvm;
+    machine->files.kvm = -1; /* the VM's from here on */
+    machine->has_vm = true;
+    int error = vm_init(&machine->vm, kvm_fd, (uint64_t)config->memory_mib * ARCH_MIB, config->cpus, loop);
+    if (error == 0)
+        error = add_platform(machine, loop, ops, context);
+    if (error == 0)
+        error = add_drives(machine, config);
+    if (error == 0 && config->vsock)
+        error = add_vsock(machine, config, loop);
+    if (error == 0 && config->rng)
+        error = add_rng(machine, loop);
+    if (error)
+        return HOSTVMM_EXIT_HOST;
+    return load_kernel(machine, config);
+}
+
+void machine_fini(struct machine *machine)
+{
+    if (machine->has_rng)
+        virtio_rng_fini(&machine->rng);
+    if (machine->has_vsock)
+        virtio_vsock_fini(&machine->vsock);
+    while (machine->drive_count > 0)
+        virtio_blk_fini(&machine->drives[--machine->drive_count]);
+    console_fini(&machine->console);
+    if (machine->has_serial)
+        serial_fini(&machine->serial);
+    if (machine->has_vm)
+        vm_fini(&machine->vm);
+    for (unsigned i = 0; i < MACHINE_DRIVES_MAX; i++)
+        fd_close(&machine->files.drives[i]);
+    fd_close(&machine->files.initrd.fd);
+    fd_close(&machine->files.kernel);
+    fd_close(&machine->files.kvm);
+}

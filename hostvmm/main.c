@@ -1,0 +1,82 @@
+/*
+ * hostvmm: the virtual machine monitor. This file is its table of contents: each command and where it goes.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/base/log.h"
+#include "hostvmm/control/control.h"
+#include "hostvmm/exit.h"
+#include "hostvmm/run.h"
+
+#ifndef HOSTVMM_VERSION
+#define HOSTVMM_VERSION "development"
+#endif
+
+static struct timeline timeline;
+static struct config config;
+
+static int command_run(int argc, char **argv)
+{
+    char why[256];
+    switch (config_parse(&config, argc, argv, why, sizeof why)) {
+    case CONFIG_OK:
+        return run_guest(&config, &timeline);
+    case CONFIG_HELP:
+        return fputs(config_help, stdout) < 0 || fflush(stdout) ? HOSTVMM_EXIT_HOST : HOSTVMM_EXIT_OK;
+    case CONFIG_BAD:
+        break;
+    }
+    log_error("run: %s", why);
+    return HOSTVMM_EXIT_USAGE;
+}
+
+static int command_version(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    return puts("hostvmm " HOSTVMM_VERSION) < 0 || fflush(stdout) ? HOSTVMM_EXIT_HOST : HOSTVMM_EXIT_OK;
+}
+
+static int command_help(int argc, char **argv);
+
+static const struct command {
+    const char *name;
+    int (*main)(int argc, char **argv);
+    const char *summary;
+} commands[] = {
+    {"run", command_run, "boot a guest and run it until it powers off"},
+    {"invoke", control_invoke_main, "send an event to the function in a running guest"},
+    {"doctor", control_doctor_main, "say what this machine can do and, if it cannot, why"},
+    {"version", command_version, "print the version"},
+    {"help", command_help, "print this"},
+};
+
+#define COMMAND_COUNT (sizeof commands / sizeof commands[0])
+
+static int command_help(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    (void)puts("usage: hostvmm COMMAND [option]...\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        (void)printf("  %-8s %s\n", commands[i].name, commands[i].summary);
+    (void)puts("\n`hostvmm COMMAND --help` tells a command's options and exit codes.");
+    return fflush(stdout) ? HOSTVMM_EXIT_HOST : HOSTVMM_EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+    timeline_begin(&timeline);
+    log_setup("hostvmm", LOG_LEVEL_INFO, 2);
+    const char *name = argc > 1 ? argv[1] : "";
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        name = "help";
+    if (strcmp(name, "--version") == 0)
+        name = "version";
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return commands[i].main(argc - 1, argv + 1);
+    log_error("%s%s; `hostvmm help` lists the commands", *name ? "unknown command " : "want a command", name);
+    return HOSTVMM_EXIT_USAGE;
+}

@@ -1,0 +1,176 @@
+/* See vm.h. */
+#include "hostvmm/vm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "agent/base/fd.h"
+#include "agent/base/log.h"
+#include "hostvmm/kvm.h"
+
+int vm_open_kvm(void)
+{
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        const int error = -errno;
+        if (error == -EACCES || error == -EPERM)
+            log_error(
+                "no permission on /dev/kvm: add the user to group kvm and log in again, or run as root; "
+                "`hostvmm doctor` looks closer");
+        else
+            log_error("cannot open /dev/kvm: %s; `hostvmm doctor` says what this machine can do",
+                      strerror(-error));
+        return error;
+    }
+    const int version = kvm_call_number(fd, KVM_GET_API_VERSION, 0);
+    if (version != KVM_API_VERSION) {
+        log_error("/dev/kvm speaks version %d of its API, this program %d", version, KVM_API_VERSION);
+        fd_close(&fd);
+        return -ENODEV;
+    }
+    return fd;
+}
+
+static int set_memory_slots(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->memory.region_count; i++) {
+        const struct guest_region *region = &vm->memory.regions[i];
+        const struct kvm_userspace_memory_region slot = {
+            .slot = i,
+            .guest_phys_addr = region->base,
+            .memory_size = region->size_bytes,
+            .userspace_addr = (uint64_t)(uintptr_t)region->host,
+        };
+        const int error = kvm_call(vm->fd, KVM_SET_USER_MEMORY_REGION, &slot);
+        if (error < 0)
+            return error;
+    }
+    return 0;
+}
+
+static int create_vm(struct vm *vm)
+{
+    do {
+        vm->fd = kvm_call_number(vm->kvm_fd, KVM_CREATE_VM, 0);
+    } while (vm->fd == -EINTR);
+    if (vm->fd < 0) {
+        const int error = vm->fd;
+        log_error("KVM cannot create a virtual machine: %s; `hostvmm doctor` looks closer", strerror(-error));
+        return error;
+    }
+    const int run_bytes = kvm_call_number(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+    if (run_bytes < (int)sizeof(struct kvm_run))
+        return run_bytes < 0 ? run_bytes : -EPROTO;
+    vm->run_bytes = (size_t)run_bytes;
+    return 0;
+}
+
+int vm_init(struct vm *vm, int kvm_fd, uint64_t size_bytes, unsigned vcpu_count, struct loop *loop)
+{
+    vm->kvm_fd = kvm_fd;
+    vm->fd = -1;
+    vm->vcpu_limit = vcpu_count;
+    vm->loop = loop;
+    int error = guest_memory_init(&vm->memory, size_bytes);
+    if (error) {
+        log_error("cannot have %llu MiB of guest memory: %s", (unsigned long long)(size_bytes / ARCH_MIB),
+                  strerror(-error));
+        return error;
+    }
+    error = create_vm(vm);
+    if (error == 0)
+        error = set_memory_slots(vm);
+    if (error == 0)
+        error = arch_vm_init(vm);
+    for (unsigned i = 0; i < vcpu_count && error == 0; i++) {
+        error = vcpu_init(&vm->vcpus[i], vm, i);
+        vm->vcpu_count = i + 1;
+    }
+    if (error)
+        log_error("cannot set up the virtual machine: %s", strerror(-error));
+    return error;
+}
+
+void vm_fini(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        vcpu_fini(&vm->vcpus[i]);
+    vm->vcpu_count = 0;
+    for (unsigned i = 0; i < vm->irq_count; i++)
+        fd_close(&vm->irq_fds[i]);
+    vm->irq_count = 0;
+    free(vm->cpuid);
+    vm->cpuid = NULL;
+    fd_close(&vm->fd);
+    guest_memory_fini(&vm->memory);
+    fd_close(&vm->kvm_fd);
+}
+
+int vm_irq_line(struct vm *vm, uint32_t gsi, struct irq_line *line)
+{
+    line->fd = -1;
+    if (vm->irq_count == VM_IRQS_MAX)
+        return -ENOSPC;
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    const struct kvm_irqfd binding = {.fd = (uint32_t)fd, .gsi = gsi};
+    const int error = kvm_call(vm->fd, KVM_IRQFD, &binding);
+    if (error < 0) {
+        fd_close(&fd);
+        return error;
+    }
+    vm->irq_fds[vm->irq_count++] = fd;
+    line->fd = fd;
+    return 0;
+}
+
+int vm_notify_fd(struct vm *vm, uint64_t address, uint32_t value, int fd)
+{
+    const struct kvm_ioeventfd binding = {
+        .datamatch = value,
+        .addr = address,
+        .len = 4,
+        .fd = fd,
+        .flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
+    };
+    return kvm_call(vm->fd, KVM_IOEVENTFD, &binding);
+}
+
+int vm_start(struct vm *vm)
+{
+    int error = vcpu_kick_setup();
+    /* The others wait inside KVM for the boot processor's call: start it last, when they are there. */
+    for (unsigned i = vm->vcpu_count; i > 0 && error == 0; i--) {
+        error = vcpu_start(&vm->vcpus[i - 1]);
+        if (error == 0)
+            vm->started_count++;
+    }
+    return error;
+}
+
+void vm_stop(struct vm *vm)
+{
+    vm_end(vm, VM_END_STOPPED);
+    for (unsigned i = 0; i < vm->started_count; i++)
+        vcpu_kick(&vm->vcpus[vm->vcpu_count - 1 - i]);
+    for (unsigned i = 0; i < vm->started_count; i++)
+        vcpu_join(&vm->vcpus[vm->vcpu_count - 1 - i]);
+    vm->started_count = 0;
+}
+
+void vm_end(struct vm *vm, enum vm_end cause)
+{
+    uint32_t running = VM_END_NONE;
+    if (__atomic_compare_exchange_n(&vm->end, &running, cause, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        loop_stop(vm->loop);
+}
+
+bool vm_ended(const struct vm *vm)
+{
+    return __atomic_load_n(&vm->end, __ATOMIC_SEQ_CST) != VM_END_NONE;
+}

@@ -1,0 +1,80 @@
+/*
+ * One virtual machine: KVM's handles, RAM, buses, vCPUs. Owner: run.c, which holds it in static storage.
+ *
+ * Life: vm_init (memory slots before the interrupt controllers: later changes would each wait for KVM's
+ * readers) -> devices claim windows and lines -> arch_boot -> vm_start -> the loop runs until vm_end() stops
+ * it -> vm_stop (joins the vCPU threads) -> devices end -> vm_fini.
+ *
+ * Threads: main (the loop: signals, console input, vsock, entropy), one per vCPU, and the drives' own.
+ * Nothing here changes between vm_start and vm_stop except what is marked atomic.
+ */
+#ifndef HOSTVMM_VM_H
+#define HOSTVMM_VM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/base/loop.h"
+#include "hostvmm/arch/arch.h"
+#include "hostvmm/bus.h"
+#include "hostvmm/device/irq.h"
+#include "hostvmm/memory.h"
+#include "hostvmm/vcpu.h"
+
+/* Why the guest no longer runs. The first cause counts. */
+enum vm_end {
+    VM_END_NONE = 0,  /* it runs, or has not started */
+    VM_END_POWER_OFF, /* the guest powered off */
+    VM_END_RESET,     /* the guest asked for a reset: reboot, panic */
+    VM_END_CRASH,     /* triple fault, or a crash it reported */
+    VM_END_KVM,       /* KVM could not go on; logged */
+    VM_END_STOPPED,   /* the host stopped it */
+};
+
+#define VM_IRQS_MAX 24
+
+struct vm {
+    int kvm_fd;
+    int fd;
+    size_t run_bytes;         /* of each vCPU's shared page with KVM */
+    uint32_t xsave_bytes;     /* of one vCPU's extended state, as this KVM wants it */
+    struct kvm_cpuid2 *cpuid; /* what KVM supports; allocated */
+    struct guest_memory memory;
+    struct bus ports;
+    struct bus mmio;
+    int irq_fds[VM_IRQS_MAX];
+    unsigned irq_count;
+    struct vcpu vcpus[ARCH_VCPUS_MAX];
+    unsigned vcpu_limit;    /* vCPUs this VM is made for */
+    unsigned vcpu_count;    /* of them, made so far */
+    unsigned started_count; /* vCPU threads that exist */
+    struct loop *loop;      /* stopped at the end */
+    uint32_t end;           /* atomic enum vm_end */
+};
+
+/*
+ * Create the VM around `size_bytes` of fresh RAM with `vcpu_count` vCPUs that do not run yet. `kvm_fd` is
+ * /dev/kvm, owned by the VM from here on, also on failure. 0, or -errno with a message logged.
+ */
+int vm_init(struct vm *vm, int kvm_fd, uint64_t size_bytes, unsigned vcpu_count, struct loop *loop);
+/* Also after a failed vm_init. The vCPUs must not run. */
+void vm_fini(struct vm *vm);
+
+/* Open /dev/kvm and check that it is one we can use. The descriptor, or -errno with a message logged. */
+int vm_open_kvm(void);
+
+/* An edge-triggered line into the interrupt controllers. 0 or -errno. */
+int vm_irq_line(struct vm *vm, uint32_t gsi, struct irq_line *line);
+/* Let a 32-bit write of `value` to the MMIO address make `fd` readable, without leaving KVM. 0 or -errno. */
+int vm_notify_fd(struct vm *vm, uint64_t address, uint32_t value, int fd);
+
+/* Start, and stop, the vCPU threads. Both on the main thread. */
+int vm_start(struct vm *vm);
+void vm_stop(struct vm *vm);
+
+/* The guest has ended, for `cause`: its vCPUs return and the loop stops. Any thread, any number of times. */
+void vm_end(struct vm *vm, enum vm_end cause);
+bool vm_ended(const struct vm *vm);
+
+#endif
