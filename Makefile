@@ -126,6 +126,7 @@ $(FUNCTIONS): $(BUILD)/functions/%/bootstrap: $(BUILD)/musl/agent/function/examp
 $(BUILD)/function-exec: $(call musl,agent/function/exec.c) $(BUILD)/libfunction.a
 	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
 $(eval $(call unit_test,function_test,tests/unit/function/function_test.c $(FUNCTION_LIBRARY_SOURCES)))
+SCRIPT_TESTS += tests/unit/function/local.test.sh
 # end of proto and function
 
 # agent

@@ -18,8 +18,8 @@
 #define PROTO_ERROR_INIT        "Function.InitError"  /* the function is not up: its init failed */
 
 /* Of the client. Connection-wide where marked *: the agent closes after it. */
-#define PROTO_ERROR_BUSY        "Agent.Busy"       /* another invocation is under way: try again */
-#define PROTO_ERROR_BAD_REQUEST "Agent.BadRequest" /* fragment out of order, past its total, or id in use */
+#define PROTO_ERROR_BUSY        "Agent.Busy"       /* its turn did not come in time, or one client too many */
+#define PROTO_ERROR_BAD_REQUEST "Agent.BadRequest" /* a fragment out of order, or past its total */
 #define PROTO_ERROR_BAD_MESSAGE                                                                              \
     "Agent.BadMessage" /* * not a valid frame, or not one a client may send now                              \
                         */

@@ -87,6 +87,24 @@ static void samples_have_their_exact_bytes(void **state)
     }
 }
 
+/* PROTOCOL.md shows every sample, byte for byte. Tests run at the top of the tree. */
+static void page_shows_the_samples(void **state)
+{
+    (void)state;
+    static char page[1 << 16];
+    FILE *file = fopen("agent/proto/PROTOCOL.md", "r");
+    assert_non_null(file);
+    size_t size = 0;
+    for (int c = fgetc(file); c != EOF && size < sizeof page - 1; c = fgetc(file))
+        if (c != ' ' && c != '\n')
+            page[size++] = (char)c;
+    fclose(file);
+    page[size] = '\0';
+    for (size_t i = 0; i < sample_count; i++)
+        if (!strstr(page, samples[i].hex))
+            fail_msg("agent/proto/PROTOCOL.md lacks %s: %s", samples[i].name, samples[i].hex);
+}
+
 static void samples_survive_a_round_trip(void **state)
 {
     (void)state;
@@ -629,6 +647,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(samples_have_their_exact_bytes),
+        cmocka_unit_test(page_shows_the_samples),
         cmocka_unit_test(samples_survive_a_round_trip),
         cmocka_unit_test(decoded_fields_are_those_encoded),
         cmocka_unit_test(head_and_body_make_the_same_frame),
