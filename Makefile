@@ -133,6 +133,20 @@ SCRIPT_TESTS += tests/unit/function/local.test.sh
 AGENT_SOURCES := agent/parent.c agent/failure.c agent/lifecycle.c agent/link.c agent/output.c agent/cgroup.c \
 	agent/client.c agent/event.c agent/answer.c agent/session.c agent/session_limits.c agent/server.c
 $(eval $(call musl_program,agent,agent/main.c agent/process.c $(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libcbor.a))
+# The same agent under sanitizers, against a function that breaks the channel by hand and one that misbehaves.
+AGENT_TEST_PARTS := agent rude misbehave hello
+AGENT_TEST_PARTS := $(patsubst %,$(BUILD)/tests/agent/%,$(AGENT_TEST_PARTS))
+$(BUILD)/tests/agent/agent: $(call unit,agent/main.c agent/process.c $(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES))
+	@mkdir -p $(@D)
+	$(QUIET_LD)$(UNIT_CC) $(UNIT_CFLAGS) $^ $(THIRD)/lib/libcbor-host.a -o $@
+$(BUILD)/tests/agent/rude: $(call musl,tests/unit/agent/rude.c agent/base/fd.c $(PROTO_SOURCES))
+	@mkdir -p $(@D)
+	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ $(THIRD)/lib/libcbor.a -o $@
+$(BUILD)/tests/agent/misbehave $(BUILD)/tests/agent/hello: $(BUILD)/tests/agent/%: $(BUILD)/functions/%/bootstrap
+	@mkdir -p $(@D)
+	@cp $< $@
+$(eval $(call unit_test,agent_host_test,tests/unit/agent/host_test.c tests/unit/agent/talk.c agent/base/fd.c $(PROTO_SOURCES)))
+$(BUILD)/tests/unit/agent_host_test: | $(AGENT_TEST_PARTS)
 # end of agent
 
 # ---- init, rootfs ----------------------------------------------------------------------------------------------

@@ -1,0 +1,156 @@
+/* See cgroup.h. Files of cgroup v2: Linux Documentation/admin-guide/cgroup-v2.rst. */
+#include "agent/cgroup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "agent/base/fd.h"
+#include "agent/base/log.h"
+
+uint64_t cgroup_memory_max(uint64_t total_bytes)
+{
+    uint64_t reserve = total_bytes / CGROUP_RESERVE_PART;
+    if (reserve < CGROUP_RESERVE_MIN_BYTES)
+        reserve = CGROUP_RESERVE_MIN_BYTES;
+    /* A machine so small that the reserve is most of it: the function gets half. */
+    if (reserve > total_bytes / 2)
+        reserve = total_bytes / 2;
+    return (total_bytes - reserve) & ~(uint64_t)4095;
+}
+
+static int write_file(const struct cgroup *cgroup, const char *name, const char *text)
+{
+    int fd = openat(cgroup->directory_fd, name, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    const int error = write(fd, text, strlen(text)) < 0 ? -errno : 0;
+    fd_close(&fd);
+    return error;
+}
+
+/* The number after `key` in a flat keyed file; 0 when it is not there. */
+static uint64_t keyed_value(const char *text, const char *key)
+{
+    const size_t size = strlen(key);
+    for (const char *line = text; line && *line; line = strchr(line, '\n')) {
+        if (*line == '\n')
+            line++;
+        if (strncmp(line, key, size) == 0 && line[size] == ' ')
+            return strtoull(line + size + 1, NULL, 10);
+    }
+    return 0;
+}
+
+static ssize_t read_text(int fd, char *text, size_t capacity)
+{
+    const ssize_t n = pread(fd, text, capacity - 1, 0);
+    text[n > 0 ? n : 0] = '\0';
+    return n;
+}
+
+void cgroup_refresh(struct cgroup *cgroup)
+{
+    char text[256];
+    if (read_text(cgroup->events_fd, text, sizeof text) > 0)
+        cgroup->populated = keyed_value(text, "populated") != 0;
+}
+
+static void on_events(void *context, uint32_t events)
+{
+    (void)events;
+    cgroup_refresh(context);
+}
+
+static int set_limits(struct cgroup *cgroup, bool lenient)
+{
+    struct sysinfo info;
+    if (sysinfo(&info) < 0)
+        return -errno;
+    cgroup->memory_max_bytes = cgroup_memory_max((uint64_t)info.totalram * info.mem_unit);
+    char memory_max[32], pids_max[16];
+    (void)snprintf(memory_max, sizeof memory_max, "%" PRIu64, cgroup->memory_max_bytes);
+    (void)snprintf(pids_max, sizeof pids_max, "%d", CGROUP_PIDS_MAX);
+    const struct {
+        const char *name, *value;
+        bool optional;
+    } limits[] = {
+        {"memory.max", memory_max, lenient},
+        {"memory.swap.max", "0", true}, /* a kernel without swap has no such file, and needs none */
+        {"memory.oom.group", "1", lenient},
+        {"pids.max", pids_max, lenient},
+    };
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        const int error = write_file(cgroup, limits[i].name, limits[i].value);
+        if (error == 0 || (error == -ENOENT && limits[i].optional)) {
+            if (error && lenient)
+                log_warn("no %s here: the function runs without that limit", limits[i].name);
+            continue;
+        }
+        log_error("cgroup: cannot write %s to %s: %s; are the memory and pids controllers enabled?",
+                  limits[i].value, limits[i].name, strerror(-error));
+        return error;
+    }
+    return 0;
+}
+
+int cgroup_init(struct cgroup *cgroup, struct loop *loop, const char *path, bool lenient)
+{
+    *cgroup = (struct cgroup){.loop = loop, .directory_fd = -1, .events_fd = -1, .source = {.fd = -1}};
+    int error = mkdir(path, 0755) < 0 && errno != EEXIST ? -errno : 0;
+    if (error == 0) {
+        cgroup->directory_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        error = cgroup->directory_fd < 0 ? -errno : 0;
+    }
+    if (error == 0) {
+        cgroup->events_fd = openat(cgroup->directory_fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
+        error = cgroup->events_fd < 0 ? -errno : 0;
+    }
+    if (error)
+        log_error("cgroup: cannot use %s: %s; is cgroup2 mounted there?", path, strerror(-error));
+    if (error == 0)
+        error = set_limits(cgroup, lenient);
+    if (error == 0)
+        error = loop_add(loop, &cgroup->source, cgroup->events_fd, EPOLLPRI, on_events, cgroup);
+    if (error)
+        cgroup_fini(cgroup);
+    else
+        cgroup_refresh(cgroup);
+    return error;
+}
+
+void cgroup_fini(struct cgroup *cgroup)
+{
+    loop_remove(cgroup->loop, &cgroup->source);
+    fd_close(&cgroup->events_fd);
+    fd_close(&cgroup->directory_fd);
+}
+
+int cgroup_kill(struct cgroup *cgroup)
+{
+    return write_file(cgroup, "cgroup.kill", "1");
+}
+
+int cgroup_open_procs(const struct cgroup *cgroup)
+{
+    const int fd = openat(cgroup->directory_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+uint64_t cgroup_oom_kills(const struct cgroup *cgroup)
+{
+    int fd = openat(cgroup->directory_fd, "memory.events", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0; /* without the memory controller nothing is killed by its limit */
+    char text[512];
+    const uint64_t count = read_text(fd, text, sizeof text) > 0 ? keyed_value(text, "oom_kill") : 0;
+    fd_close(&fd);
+    return count;
+}

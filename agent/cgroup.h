@@ -1,0 +1,49 @@
+/*
+ * The function's cgroup (v2): its limits, its end, and whether anything is left in it.
+ *
+ * Made once by the agent below the mount that init prepared. Everything the function forks stays in it, so
+ * one write kills them all; the kernel says through cgroup.events when it is empty.
+ */
+#ifndef AGENT_CGROUP_H
+#define AGENT_CGROUP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/base/loop.h"
+
+#define CGROUP_DIRECTORY "/sys/fs/cgroup/function"
+#define CGROUP_PIDS_MAX  128
+/* Memory kept from the function, for the kernel and the agent: 1/CGROUP_RESERVE_PART of all, at least this.
+ */
+#define CGROUP_RESERVE_MIN_BYTES (8u << 20)
+#define CGROUP_RESERVE_PART      16
+
+struct cgroup {
+    struct loop *loop;
+    struct loop_source source; /* cgroup.events */
+    int directory_fd;
+    int events_fd;
+    bool populated;
+    uint64_t memory_max_bytes;
+};
+
+/* How much of `total_bytes` the function may use. */
+uint64_t cgroup_memory_max(uint64_t total_bytes);
+
+/*
+ * Make `path` with its limits and watch it. 0 or -errno, logged. With `lenient` (development) a limit the
+ * kernel does not offer here is said and left out.
+ */
+int cgroup_init(struct cgroup *cgroup, struct loop *loop, const char *path, bool lenient);
+void cgroup_fini(struct cgroup *cgroup);
+
+int cgroup_kill(struct cgroup *cgroup);
+/* A descriptor to which a process writes "0" to move in. -errno when there is none. */
+int cgroup_open_procs(const struct cgroup *cgroup);
+/* Processes the kernel killed in it for want of memory, so far. */
+uint64_t cgroup_oom_kills(const struct cgroup *cgroup);
+/* Read cgroup.events again. */
+void cgroup_refresh(struct cgroup *cgroup);
+
+#endif

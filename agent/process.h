@@ -1,0 +1,61 @@
+/*
+ * The function's process: started, killed, reaped, and its end explained. One at a time.
+ *
+ * In the guest it runs as FUNCTION_UID in its own cgroup (cgroup.h), session and working directory, with
+ * no_new_privs, no supplementary groups, a minimal environment and no descriptor but 0, 1, 2 and its channel.
+ * On a development machine without these (see main.c) what is missing is left out, as main has said.
+ *
+ * It may still make sockets, vsock to the host among them: what keeps it from there is the host's end, which
+ * listens for nothing the function could ask, and later the jail.
+ */
+#ifndef AGENT_PROCESS_H
+#define AGENT_PROCESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "agent/cgroup.h"
+#include "agent/failure.h"
+
+#define FUNCTION_UID       1000
+#define FUNCTION_GID       1000
+#define FUNCTION_PROGRAM   "bootstrap"
+#define FUNCTION_DIRECTORY "/function"
+
+struct process {
+    const char *directory; /* holds FUNCTION_PROGRAM; the working directory */
+    struct cgroup *cgroup; /* NULL: none */
+    bool drop_privileges;  /* become FUNCTION_UID */
+    pid_t pid;             /* 0: none since the last one was reaped and forgotten */
+    bool reaped;
+    int status;         /* of waitpid, when reaped */
+    int report_fd;      /* the child says here which step of its start failed */
+    uint64_t oom_kills; /* the cgroup's count when it started */
+};
+
+/* The agent's ends of a new process, all close-on-exec. */
+struct process_ends {
+    int channel_fd;
+    int stdout_fd;
+    int stderr_fd;
+};
+
+void process_init(struct process *process, const char *directory, struct cgroup *cgroup,
+                  bool drop_privileges);
+
+/* 0, or -errno with nothing started. */
+int process_start(struct process *process, struct process_ends *ends);
+
+void process_stop(struct process *process); /* SIGTERM */
+void process_kill(struct process *process); /* it and everything in its cgroup */
+void process_reap(struct process *process); /* after SIGCHLD */
+
+/* Reaped, and nothing of it left in the cgroup: another may start. */
+bool process_is_gone(const struct process *process);
+void process_forget(struct process *process);
+
+/* How it ended, once it is reaped. */
+void process_explain(struct process *process, struct failure *failure);
+
+#endif
