@@ -4,16 +4,17 @@
  */
 #include "agent/proto/schema.h"
 
-/* The texts of every fault of one field, so that a refusal names the field without a buffer to print into. */
+/* The texts of every fault of one field, so that a refusal names the field without a buffer to print into. In
+ * parentheses, so that no checker takes the joined literals for a forgotten comma. */
 #define WHY(name)                                                                                            \
     {                                                                                                        \
-        [FAULT_MISSING] = name ": missing", [FAULT_KIND] = name ": wrong kind of item",                      \
-        [FAULT_LIMITS] = name ": outside its limits",                                                        \
-        [FAULT_TEXT] = name ": text has a character that is not allowed",                                    \
-        [FAULT_INDEFINITE] = name ": indefinite length",                                                     \
-        [FAULT_LONG_FORM] = name ": not in its shortest form",                                               \
-        [FAULT_TRUNCATED] = name ": goes past the end of the frame",                                         \
-        [FAULT_MALFORMED] = name ": not well-formed CBOR",                                                   \
+        [FAULT_MISSING] = (name ": missing"), [FAULT_KIND] = (name ": wrong kind of item"),                  \
+        [FAULT_LIMITS] = (name ": outside its limits"),                                                      \
+        [FAULT_TEXT] = (name ": text has a character that is not allowed"),                                  \
+        [FAULT_INDEFINITE] = (name ": indefinite length"),                                                   \
+        [FAULT_LONG_FORM] = (name ": not in its shortest form"),                                             \
+        [FAULT_TRUNCATED] = (name ": goes past the end of the frame"),                                       \
+        [FAULT_MALFORMED] = (name ": not well-formed CBOR"),                                                 \
     }
 
 #define FIELD(member, name, key_, kind_, optional_, min_, max_)                                              \
