@@ -135,28 +135,35 @@ static int do_orphan(struct call *call)
     return child < 0 ? -errno : function_reply_printf(call->reply, "orphan %d", (int)child);
 }
 
-/* One RESPONSE in one frame, past the library. */
-static int respond(const char *id, const char *text)
+/* One RESPONSE in one frame, past the library. Its size, or -errno. */
+static int64_t make_response(const char *id, const char *text, uint8_t *frame, size_t capacity)
 {
-    uint8_t frame[512];
     const struct proto_slice body = proto_text(text);
     const struct proto_message message = {
         .type = PROTO_RESPONSE,
         .u.response = {.id = proto_text(id), .total_bytes = (uint32_t)body.size, .body = body},
     };
-    const int64_t size = proto_encode(&message, frame, sizeof frame);
-    return size < 0 ? (int)size : fd_write_all(channel_fd, frame, (size_t)size);
+    return proto_encode(&message, frame, capacity);
 }
 
+/* Both answers in one write, so that they arrive together and not during a later event. */
 static int do_twice(struct call *call)
 {
-    const int error = respond(call->event->request_id, "first");
-    return error ? error : function_reply_write(call->reply, "second", 6);
+    uint8_t frames[512];
+    const int64_t first = make_response(call->event->request_id, "first", frames, sizeof frames);
+    if (first < 0)
+        return (int)first;
+    const int64_t second =
+        make_response(call->event->request_id, "second", frames + first, sizeof frames - (size_t)first);
+    const int error = second < 0 ? (int)second : fd_write_all(channel_fd, frames, (size_t)(first + second));
+    return error ? error : do_hang(call);
 }
 
 static int do_other(struct call *call)
 {
-    const int error = respond("some-other-request", "not yours");
+    uint8_t frame[512];
+    const int64_t size = make_response("some-other-request", "not yours", frame, sizeof frame);
+    const int error = size < 0 ? (int)size : fd_write_all(channel_fd, frame, (size_t)size);
     return error ? error : function_reply_write(call->reply, "yours", 5);
 }
 
