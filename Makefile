@@ -192,6 +192,10 @@ VIRTIO_TEST_SOURCES := $(HOSTVMM_VIRTIO_SOURCES) hostvmm/memory.c hostvmm/arch/x
 $(eval $(call unit_test,virtio/queue_test,tests/unit/virtio/queue_test.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call unit_test,virtio/mmio_test,tests/unit/virtio/mmio_test.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call unit_test,virtio/blk_test,tests/unit/virtio/blk_test.c $(VIRTIO_TEST_SOURCES)))
+$(eval $(call unit_test,virtio/vsock_test,tests/unit/virtio/vsock_test.c tests/unit/virtio/vsock_fixture.c \
+	$(VIRTIO_TEST_SOURCES)))
+$(eval $(call unit_test,virtio/vsock_abuse_test,tests/unit/virtio/vsock_abuse_test.c tests/unit/virtio/vsock_fixture.c \
+	$(VIRTIO_TEST_SOURCES)))
 
 # ---- hostvmm: control ----------------------------------------------------------------------------------------------
 HOSTVMM_CONTROL_SOURCES := hostvmm/control/client.c hostvmm/control/dial.c hostvmm/control/doctor.c \
@@ -225,6 +229,49 @@ $(eval $(call musl_program,tests/guest/quitter,tests/guest/quitter.c))
 GUEST_INITRAMFS := $(foreach guest,poweroff facts drive,$(BUILD)/tests/guest/$(guest).cpio)
 $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
 	@rootfs/initramfs.sh $< $@
+
+# What the integration tests are given besides the guests: texts, kernels not ours, images made to fail.
+TEST_DATA := $(patsubst %,$(BUILD)/tests/data/%,GPL-3 debian.release overlay.ext4 agents.erofs init-exit.erofs \
+	init-crash.erofs init-fail.erofs)
+$(BUILD)/tests/data/GPL-3: /usr/share/common-licenses/GPL-3
+	@mkdir -p $(@D)
+	@cp $< $@
+$(BUILD)/tests/data/debian.release: tests/support/debian-kernel.sh | build/.packages-kvmhost
+	@tests/support/debian-kernel.sh $(KVMHOST) $(@D)
+$(BUILD)/tests/data/overlay.ext4: | build/.packages-test
+	@mkdir -p $(@D)
+	@rm -f $@
+	@PATH=$$PATH:/sbin:/usr/sbin mke2fs -q -t ext4 $@ 16M
+# A base with programs that stand in for the agent.
+$(BUILD)/tests/data/agents.erofs: $(BUILD)/tests/guest/scribe $(BUILD)/tests/guest/quitter $(BUILD)/images/hello.erofs
+	@mkdir -p $(@D) $(BUILD)/tests/base/test
+	@cp $(BUILD)/tests/guest/scribe $(BUILD)/tests/guest/quitter $(BUILD)/tests/base/test/
+	@rootfs/build.sh --base $(BUILD)/tests/base --function $(BUILD)/functions/hello --init $(BUILD)/init --agent $(BUILD)/agent --out $@
+# The misbehaving function told by a file to misbehave before its first event.
+$(BUILD)/tests/data/init-%.erofs: $(BUILD)/images/misbehave.erofs
+	@mkdir -p $(@D) $(BUILD)/tests/init-$*
+	@cp $(BUILD)/functions/misbehave/bootstrap $(BUILD)/tests/init-$*/
+	@echo "$(if $(filter exit,$*),exit 3,$*)" >$(BUILD)/tests/init-$*/init-mode
+	@rootfs/build.sh --base minimal --function $(BUILD)/tests/init-$* --init $(BUILD)/init --agent $(BUILD)/agent --out $@
+
+# What running VMs needs besides: the emulated host's packages, on machines that need one.
+HOST_PARTS := $(if $(findstring emulated:,$(shell hostvmm/kvmhost/needed)),build/.packages-kvmhost)
+
+# make test ONLY="unit fuzz" MATCH='misbehave_*' FUZZ_SECONDS=10 narrows it down.
+.PHONY: integration-parts
+integration-parts: $(BUILD)/hostvmm $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(TEST_DATA) $(KERNEL)/vmlinux | $(HOST_PARTS)
+test: $(UNIT_TESTS) $(FUZZ_TARGETS) integration-parts
+	@UNIT_TESTS="$(UNIT_TESTS)" SCRIPT_TESTS="$(SCRIPT_TESTS)" FUZZ_TARGETS="$(FUZZ_TARGETS)" \
+		tests/support/run-tests.sh --build $(BUILD) --fuzz-seconds $(FUZZ_SECONDS) \
+		$(foreach kind,$(ONLY),--only $(kind)) --match "$(or $(MATCH),*)"
+
+demo: $(BUILD)/hostvmm $(IMAGES) $(KERNEL)/vmlinux | $(HOST_PARTS)
+	@tests/support/demo.sh $(BUILD)
+
+$(eval $(call musl_program,tests/bench/stopwatch,tests/bench/stopwatch.c))
+bench: $(BUILD)/hostvmm $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(BUILD)/tests/bench/stopwatch \
+	$(KERNEL)/vmlinux | build/.packages-kvmhost
+	@tests/bench/run.sh $(BUILD)
 
 # ---- set-up: packages and third-party parts, each once ----------------------------------------------------------------
 build/.packages-%: .setup/versions .setup/packages.sh

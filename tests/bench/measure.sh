@@ -8,7 +8,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 build=$1
 hostvmm=$build/hostvmm
-kernel=build/kernel/vmlinux
+kernel=${KERNEL:-build/kernel/vmlinux}
 poweroff=$build/tests/guest/poweroff.cpio
 stopwatch=$build/tests/bench/stopwatch
 dir=$(mktemp -d /tmp/rekindle-bench.XXXXXX)
@@ -55,26 +55,29 @@ memory() { # field... -> "guest other", in KiB
     END { print sum[1] + 0, sum[0] + 0 }' "/proc/$vm/smaps"
 }
 
+number() { sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" "$2"; }
+
 running_guest() {
-    mkfifo "$dir/stages"
-    "$hostvmm" run --kernel "$kernel" --initrd "$build/initramfs.cpio" --rootfs "$build/images/hello.erofs" \
-        --memory 128 --vsock "$dir/vm.sock" --times >/dev/null 2>"$dir/stages" </dev/null &
+    mkfifo "$dir/messages"
+    "$hostvmm" run --kernel "$kernel" --rootfs "$build/images/hello.erofs" --memory 128 --vsock "$dir/vm.sock" \
+        --timeline "$dir/timeline" --console none >/dev/null 2>"$dir/messages" </dev/null &
     vm=$!
-    # hostvmm says each stage as it is reached: reading up to the last one is the wait for it.
-    ready=
-    exec 3<"$dir/stages"
+    # hostvmm says when the function is ready, with the timeline written: reading up to there is the wait for it.
+    exec 3<"$dir/messages"
+    said=
     while read -r line <&3; do
         echo "$line" >>"$dir/host"
-        case $line in
-        *function-ready*) ready=$(echo "$line" | sed -n 's/.*[^0-9]\([0-9][0-9]*\) us.*/\1/p'); break ;;
-        esac
+        case $line in *"ready in "*) said=yes; break ;; esac
     done
-    [ -n "$ready" ] || fail "the guest did not become ready"
+    [ -n "$said" ] || fail "the guest did not become ready"
     cat <&3 >>"$dir/host" &
     # shellcheck disable=SC2046
     set -- $(memory Rss)
-    echo "boot_to_ready_minsn $(minsn $((ready * 1000)))"
     echo "guest_used_at_ready_kib $1"
+    for part in vmm kernel init agent function; do
+        echo "boot_${part}_minsn $(minsn $(($(number ${part}_us "$dir/timeline") * 1000)))"
+    done
+    echo "boot_to_ready_minsn $(minsn $(($(number ready_us "$dir/timeline") * 1000)))"
     head -c 1024 /dev/zero | tr '\0' a >"$dir/1k"
     head -c 1048576 /dev/zero | tr '\0' a >"$dir/1m"
     invoke invoke_1k_minsn "$dir/1k"

@@ -53,7 +53,7 @@ test_bzimage() {
 }
 
 test_bzimage_boots_to_ready() {
-    vm_background "$HOSTVMM" run --kernel "$BZIMAGE" --initrd "$INITRD" --rootfs "$IMAGES/hello.erofs" --vsock "$VSOCK"
+    vm_background "$HOSTVMM" run --kernel "$BZIMAGE" --rootfs "$IMAGES/hello.erofs" --vsock "$VSOCK"
     invoke -t bzImage
     expect "invoke's exit code" "$code" 0
     vm_stop
@@ -98,22 +98,22 @@ test_missing_root() {
 }
 
 test_missing_root_by_name() {
-    vm_run 11 --kernel "$KERNEL" --initrd "$INITRD" --rootfs "$IMAGES/hello.erofs" --bootarg root=vdz
+    vm_run 11 --kernel "$KERNEL" --rootfs "$IMAGES/hello.erofs" --bootarg root=vdz
     expect_text "$DIR/console" "vdz"
 }
 
 test_missing_agent() {
-    vm_run 13 --kernel "$KERNEL" --initrd "$INITRD" --rootfs "$IMAGES/hello.erofs" --bootarg agent=/nowhere/agent
+    vm_run 13 --kernel "$KERNEL" --rootfs "$IMAGES/hello.erofs" --bootarg agent=/nowhere/agent
     expect_text "$DIR/console" "/nowhere/agent"
 }
 
 test_missing_overlay_device() {
-    vm_run 12 --kernel "$KERNEL" --initrd "$INITRD" --rootfs "$IMAGES/hello.erofs" --bootarg overlay=vdy
+    vm_run 12 --kernel "$KERNEL" --rootfs "$IMAGES/hello.erofs" --bootarg overlay=vdy
     expect_text "$DIR/console" "vdy"
 }
 
 test_agent_that_keeps_ending() {
-    vm_run 14 --kernel "$KERNEL" --initrd "$INITRD" --rootfs "$DATA/agents.erofs" --bootarg agent=/test/quitter \
+    vm_run 14 --kernel "$KERNEL" --rootfs "$DATA/agents.erofs" --bootarg agent=/test/quitter \
         --bootarg agent_restarts=2
     expect "starts of the agent that ended" "$(grep -c 'exit.*3' "$DIR/console")" 3
 }

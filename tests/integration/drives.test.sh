@@ -25,7 +25,7 @@ test_root_image_is_never_written() {
 }
 
 scribe() { # options...
-    vm_run 0 --kernel "$KERNEL" --initrd "$INITRD" --rootfs "$DATA/agents.erofs" --bootarg agent=/test/scribe "$@"
+    vm_run 0 --kernel "$KERNEL" --rootfs "$DATA/agents.erofs" --bootarg agent=/test/scribe "$@"
 }
 
 test_overlay_in_memory_is_new_each_time() {

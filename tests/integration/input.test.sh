@@ -10,7 +10,7 @@ refused() { # code text options...
 }
 
 kernel_refused() { # text kernel
-    refused 3 "$1" --kernel "$2" --initrd "$INITRD" --rootfs "$IMAGES/hello.erofs"
+    refused 3 "$1" --kernel "$2" --rootfs "$IMAGES/hello.erofs"
 }
 
 test_kernel_missing() { kernel_refused /nonexistent /nonexistent/vmlinux; }
@@ -45,7 +45,7 @@ test_kernel_for_another_architecture() {
 }
 
 image() { # code image: the guest refuses it
-    vm_run "$1" --kernel "$KERNEL" --initrd "$INITRD" --rootfs "$2"
+    vm_run "$1" --kernel "$KERNEL" --rootfs "$2"
 }
 
 test_image_missing() {
@@ -67,7 +67,7 @@ test_image_truncated() {
     # In the middle the file system is still recognised: what is missing then fails in its own way, and says so.
     head -c $((size / 8 / 4096 * 4096)) "$IMAGES/hello.erofs" >"$DIR/image"
     code=0
-    vm_background "$HOSTVMM" run --kernel "$KERNEL" --initrd "$INITRD" --rootfs "$DIR/image"
+    vm_background "$HOSTVMM" run --kernel "$KERNEL" --rootfs "$DIR/image"
     wait "$vm" || code=$?
     case $code in
     3 | 11 | 13 | 14) ;;
@@ -79,7 +79,7 @@ test_initrd_missing() { refused 3 /nonexistent --kernel "$KERNEL" --initrd /none
 
 test_memory_too_small_for_the_kernel() {
     code=0
-    vm_background "$HOSTVMM" run --kernel "$KERNEL" --initrd "$INITRD" --rootfs "$IMAGES/hello.erofs" --memory 4
+    vm_background "$HOSTVMM" run --kernel "$KERNEL" --rootfs "$IMAGES/hello.erofs" --memory 4
     wait "$vm" || code=$?
     [ "$code" -eq 2 ] || [ "$code" -eq 3 ] || fail "exit code $code, expected 2 or 3"
     expect_text "$DIR/host" emory

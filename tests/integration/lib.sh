@@ -5,8 +5,8 @@
 # `invoke --wait`; nothing sleeps to give something time.
 
 HOSTVMM=$BUILD/hostvmm
-KERNEL=build/kernel/vmlinux
-BZIMAGE=build/kernel/bzImage
+KERNEL=${KERNEL:-build/kernel/vmlinux}
+BZIMAGE=${BZIMAGE:-build/kernel/bzImage}
 INITRD=$BUILD/initramfs.cpio
 IMAGES=$BUILD/images
 GUESTS=$BUILD/tests/guest
@@ -45,7 +45,7 @@ vm_background() {
 vm_start() { # image [options...]
     image=$1
     shift
-    vm_background "$HOSTVMM" run --kernel "$KERNEL" --initrd "$INITRD" --rootfs "$IMAGES/$image.erofs" --vsock "$VSOCK" "$@"
+    vm_background "$HOSTVMM" run --kernel "$KERNEL" --rootfs "$IMAGES/$image.erofs" --vsock "$VSOCK" "$@"
 }
 
 # Wait for the VM to end by itself with this exit code.

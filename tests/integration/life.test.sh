@@ -11,7 +11,7 @@ test_sigterm_is_orderly() {
 test_sigint_is_orderly() {
     # A shell's background children ignore SIGINT: let another program start hostvmm.
     vm_background python3 -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])' \
-        "$HOSTVMM" run --kernel "$KERNEL" --initrd "$INITRD" --rootfs "$IMAGES/hello.erofs" --vsock "$VSOCK"
+        "$HOSTVMM" run --kernel "$KERNEL" --rootfs "$IMAGES/hello.erofs" --vsock "$VSOCK"
     invoke -t up
     kill -INT "$vm"
     vm_end 0
@@ -52,7 +52,7 @@ test_vsock_path_taken() {
     invoke -t first
     first=$vm
     code=0
-    "$HOSTVMM" run --kernel "$KERNEL" --initrd "$INITRD" --rootfs "$IMAGES/hello.erofs" --vsock "$VSOCK" \
+    "$HOSTVMM" run --kernel "$KERNEL" --rootfs "$IMAGES/hello.erofs" --vsock "$VSOCK" \
         >"$DIR/console-second" 2>"$DIR/host-second" </dev/null || code=$?
     expect "the second hostvmm's exit code" "$code" 1
     expect_text "$DIR/host-second" "$VSOCK"

@@ -1,0 +1,21 @@
+#!/bin/sh
+# make bench: measure in the emulated host, where instructions are counted; write BUILD/bench.json; print the table.
+#
+# Usage: tests/bench/run.sh BUILD     exit 0 when every bar is met
+set -eu
+cd "$(dirname "$0")/../.."
+build=$1
+out=$(realpath "$build")/bench
+mkdir -p "$out"
+processor=$(sed -n 's/^model name[[:space:]]*: *//p' /proc/cpuinfo | head -n 1)
+{
+    echo "date $(date -u +%Y-%m-%dT%H:%M:%SZ)"
+    echo "commit $(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)"
+    echo "machine $(uname -m), $(nproc) CPUs, ${processor:-unknown processor}"
+    echo "mode count"
+} >"$out/figures.tmp"
+echo "bench: measuring in the emulated host, counting instructions (some minutes)"
+# shellcheck disable=SC2046
+hostvmm/kvmhost/run --count --timeout 1800 $(tests/support/hand-in.sh "$build") -- tests/bench/measure.sh "$build" >>"$out/figures.tmp"
+mv "$out/figures.tmp" "$out/figures"
+tests/bench/report.sh "$out/figures" tests/bench/bars.txt "$build/bench.json"

@@ -1,0 +1,63 @@
+#!/bin/sh
+# make demo: a function in a microVM counts the GPL's lines, words and bytes; wc counts them too.
+#
+# Usage: tests/support/demo.sh BUILD            exit 0 when the counts are equal
+# Runs itself again with --inside where VMs can run (hostvmm/kvmhost/run).
+set -eu
+cd "$(dirname "$0")/../.."
+text=/usr/share/common-licenses/GPL-3
+
+if [ "${1:-}" != --inside ]; then
+    build=$1
+    [ -f $text ] || { echo "demo: no $text here: install Debian's base-files" >&2; exit 1; }
+    hostvmm/kvmhost/run --check | sed 's/^/demo: where: /'
+    # shellcheck disable=SC2046
+    exec hostvmm/kvmhost/run --timeout 120 $(tests/support/hand-in.sh "$build") -- tests/support/demo.sh --inside "$build" \
+        "$(wc -lwc <$text | awk '{ print $1, $2, $3 }')"
+fi
+
+build=$2
+expected=$3
+dir=$(mktemp -d /tmp/rekindle-demo.XXXXXX)
+vm=
+end() {
+    [ -z "$vm" ] || kill -KILL "$vm" 2>/dev/null || true
+    rm -rf "$dir"
+}
+trap end EXIT
+
+echo "demo: hostvmm run --kernel build/kernel/vmlinux --rootfs build/images/wordcount.erofs --vsock vm.sock"
+"$build/hostvmm" run --kernel "${KERNEL:-build/kernel/vmlinux}" --rootfs "$build/images/wordcount.erofs" --vsock "$dir/vm.sock" \
+    --timeline "$dir/timeline" &
+vm=$!
+echo "demo: hostvmm invoke --vsock vm.sock --event $text"
+"$build/hostvmm" invoke --vsock "$dir/vm.sock" --event $text --wait 60000 --json --out "$dir/answer" >"$dir/report" || {
+    echo "demo: the invocation failed: $(cat "$dir/report")" >&2
+    exit 1
+}
+kill -TERM "$vm"
+code=0
+wait "$vm" || code=$?
+vm=
+[ $code -eq 0 ] || { echo "demo: the guest did not shut down in order: exit code $code" >&2; exit 1; }
+
+number() { sed -n "s/.*\"$1\": *\\([0-9]*\\).*/\\1/p" "$2" | head -n 1; }
+ms() { awk -v value="${1:-0}" -v scale="$2" 'BEGIN { printf "%8.1f ms", value / scale }'; }
+echo
+echo "  stage                                       time"
+echo "  hostvmm builds the VM                $(ms "$(number vmm_us "$dir/timeline")" 1000)"
+echo "  the kernel boots to PID 1            $(ms "$(number kernel_us "$dir/timeline")" 1000)"
+echo "  init mounts, starts the agent        $(ms "$(number init_us "$dir/timeline")" 1000)"
+echo "  the agent listens                    $(ms "$(number agent_us "$dir/timeline")" 1000)"
+echo "  the function initialises             $(ms "$(number function_us "$dir/timeline")" 1000)"
+echo "  hostvmm's start to ready             $(ms "$(number ready_us "$dir/timeline")" 1000)"
+echo "  the event and its answer             $(ms "$(number invoke_ns "$dir/report")" 1000000)"
+echo
+echo "  the function says  $(cat "$dir/answer")"
+counts=$(tr -cs '0-9' ' ' <"$dir/answer" | sed 's/^ //;s/ $//')
+echo "  wc says            $expected"
+if [ "$counts" != "$expected" ]; then
+    echo "demo: the counts differ" >&2
+    exit 1
+fi
+echo "demo: equal"
