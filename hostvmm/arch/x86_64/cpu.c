@@ -25,6 +25,8 @@
 #endif
 #define XSTATE_TILE_DATA         18
 
+#define XCR0_TILES               (3ull << 17)
+
 #define MSR_MISC_ENABLE          0x1a0u
 #define MISC_ENABLE_FAST_STRINGS 1u
 #define MSR_MTRR_DEFAULT         0x2ffu
@@ -93,6 +95,25 @@ static void offer_msr(const struct vcpu *vcpu, uint32_t index, uint64_t value)
         log_debug("vCPU %u: no MSR 0x%x", vcpu->index, index);
 }
 
+/*
+ * Begin with XCR0 as every kernel sets it: all that CPUID offers (but tiles, which kernels turn on by
+ * process). Hardware gains nothing by it. But an emulated SVM (QEMU's) lets the guest's XSETBV pass without
+ * telling KVM, which would then enter the guest with the XCR0 it remembers: XSAVE would lose SSE state.
+ */
+static void offer_xcr0(const struct vm *vm, const struct vcpu *vcpu)
+{
+    const struct kvm_cpuid_entry2 *xsave = cpuid_find(vm->cpuid, 0xd, 0);
+    if (!xsave || kvm_call_number(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_XCRS) <= 0)
+        return;
+    const uint64_t offered = (uint64_t)xsave->edx << 32 | xsave->eax;
+    const struct kvm_xcrs xcrs = {
+        .nr_xcrs = 1,
+        .xcrs = {{.xcr = 0, .value = offered & ~XCR0_TILES}},
+    };
+    if (offered && kvm_call(vcpu->fd, KVM_SET_XCRS, &xcrs) < 0)
+        log_debug("vCPU %u: XCR0 stays as KVM made it", vcpu->index);
+}
+
 int arch_vcpu_init(struct vm *vm, struct vcpu *vcpu)
 {
     const int tsc_khz = kvm_call_number(vcpu->fd, KVM_GET_TSC_KHZ, 0);
@@ -108,6 +129,7 @@ int arch_vcpu_init(struct vm *vm, struct vcpu *vcpu)
                         "refuses the CPUID made from its own list");
     if (error)
         return error;
+    offer_xcr0(vm, vcpu);
     const struct kvm_cpuid_entry2 *basic = cpuid_find(vm->cpuid, 0, 0);
     const struct kvm_cpuid_entry2 *features = cpuid_find(vm->cpuid, 1, 0);
     /* What firmware would have done: without it Linux turns fast string moves off, or takes RAM for
