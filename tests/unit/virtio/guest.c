@@ -5,23 +5,27 @@
 #include <linux/virtio_mmio.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
+
+#define GUARD_BYTES 4096u
 
 void guest_init(struct guest *guest, uint64_t size_bytes)
 {
+    /* Touched pages alone cost anything; a page out of reach on either side catches who leaves it. */
     *guest = (struct guest){.size_bytes = size_bytes};
-    guest->ram = aligned_alloc(4096, size_bytes);
-    if (!guest->ram)
+    uint8_t *place = mmap(NULL, size_bytes + 2 * GUARD_BYTES, PROT_NONE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (place == MAP_FAILED || mprotect(place + GUARD_BYTES, size_bytes, PROT_READ | PROT_WRITE) < 0)
         abort();
-    memset(guest->ram, 0, size_bytes);
+    guest->ram = place + GUARD_BYTES;
     guest_memory_over(&guest->memory, guest->ram, size_bytes);
 }
 
 void guest_fini(struct guest *guest)
 {
     guest_memory_fini(&guest->memory);
-    free(guest->ram);
+    (void)munmap(guest->ram - GUARD_BYTES, guest->size_bytes + 2 * GUARD_BYTES);
 }
 
 uint64_t guest_alloc(struct guest *guest, uint64_t size_bytes, uint64_t alignment)
