@@ -165,6 +165,13 @@ $(eval $(call fuzz_target,bootargs,tests/fuzz/bootargs.c init/bootargs.c))
 $(BUILD)/initramfs.cpio: $(BUILD)/init rootfs/initramfs.sh
 	@rootfs/initramfs.sh $(BUILD)/init $@
 
+# Images and agents of the tests of init.
+$(eval $(call musl_program,tests/guest/stand-in,tests/guest/stand-in.c))
+INIT_DATA := $(BUILD)/tests/data/init/.made
+$(INIT_DATA): $(BUILD)/init $(BUILD)/tests/guest/stand-in tests/support/init-data.sh rootfs/build.sh rootfs/tree.sh
+	@tests/support/init-data.sh $(BUILD) $(@D)
+	@touch $@
+
 # Images of the example functions, on the minimal base.
 IMAGES := $(BUILD)/images/hello.erofs $(BUILD)/images/wordcount.erofs $(BUILD)/images/misbehave.erofs
 ROOTFS_SCRIPTS := rootfs/build.sh rootfs/verify.sh rootfs/tree.sh
@@ -241,7 +248,7 @@ $(BUILD)/tests/data/debian.release: tests/support/debian-kernel.sh | build/.pack
 $(BUILD)/tests/data/overlay.ext4: | build/.packages-test
 	@mkdir -p $(@D)
 	@rm -f $@
-	@PATH=$$PATH:/sbin:/usr/sbin mke2fs -q -t ext4 $@ 16M
+	@PATH=$$PATH:/sbin:/usr/sbin mke2fs -q -t ext4 $@ 16M 2>/dev/null
 # A base with programs that stand in for the agent.
 $(BUILD)/tests/data/agents.erofs: $(BUILD)/tests/guest/scribe $(BUILD)/tests/guest/quitter $(BUILD)/images/hello.erofs
 	@mkdir -p $(@D) $(BUILD)/tests/base/test

@@ -16,7 +16,7 @@ struct failure_row {
 
 static const struct failure_row rows[FAILURE_KIND_COUNT] = {
     [FAILURE_CRASHED] = {PROTO_ERROR_CRASHED, "the function was ended by "},
-    [FAILURE_EXITED] = {PROTO_ERROR_EXITED, "the function exited before it had answered: "},
+    [FAILURE_EXITED] = {PROTO_ERROR_EXITED, "the function exited by itself: "},
     [FAILURE_TIMED_OUT] = {PROTO_ERROR_TIMED_OUT, ""},
     [FAILURE_OUT_OF_MEMORY] = {PROTO_ERROR_OUT_OF_MEMORY, "the function ran out of memory"},
     [FAILURE_TOO_LARGE] = {PROTO_ERROR_TOO_LARGE, "the function's answer is too large: "},

@@ -121,6 +121,11 @@ static int set_up(void **state)
     return set_up_with(state, "rude", "");
 }
 
+static int set_up_misbehave(void **state)
+{
+    return set_up_with(state, "misbehave", "");
+}
+
 /* Exit code, or minus the signal. */
 static int agent_end(struct host *host)
 {
@@ -193,8 +198,8 @@ static void next_works(struct talk *talk)
 static void answers_an_event(void **state)
 {
     struct talk *talk = dial_ready(*state);
-    talk_invoke(talk, "r-1", "hello there", 5000);
-    talk_expect_answer(talk, "r-1", "hello there");
+    talk_invoke(talk, "r-1", "good day", 5000);
+    talk_expect_answer(talk, "r-1", "good day");
     next_works(talk);
     hang_up(talk);
 }
@@ -364,7 +369,7 @@ static void second_answer_reaches_nobody(void **state)
     for (int i = 0; i < 2; i++) {
         talk_invoke(talk, "r-1", events[i], 5000);
         talk_expect_answer(talk, "r-1", "once");
-        wait_for_log(host, i == 0 ? "late or twice" : "nobody waits for");
+        wait_for_log(host, i == 0 ? "late or twice" : "began a message");
         next_works(talk);
     }
     hang_up(talk);
@@ -382,20 +387,69 @@ static void answer_given_before_exit_counts(void **state)
 
 static void answer_before_the_whole_event_is_refused(void **state)
 {
-    static char event[200000] = "early";
+    static const char event[200000] = "early";
     struct talk *talk = dial_ready(*state);
-    talk_invoke_bytes(talk, "r-1", event, 61440, 5000); /* one fragment: nothing early about it */
-    assert_int_equal(talk_answer(talk, "r-1", event, sizeof event, NULL), 61440);
-    strcpy(event, "early");
-    talk_fragment(talk, "r-2", 100000, 0, 10);
-    talk_fragment(talk, "r-2", 100000, 10, 10);
-    next_works(talk);
     struct proto_message fragment = {.type = PROTO_INVOKE,
-                                     .u.invoke = {.id = proto_text("r-3"), .timeout_ms = 5000}};
+                                     .u.invoke = {.id = proto_text("r-1"), .timeout_ms = 5000}};
     (void)payload_fragment(&fragment, event, sizeof event, 0);
     talk_send(talk, &fragment);
-    talk_expect_error(talk, "r-3", PROTO_ERROR_BAD_RESPONSE, "before all of the event");
+    talk_expect_error(talk, "r-1", PROTO_ERROR_BAD_RESPONSE, "before all of the event");
     next_works(talk);
+    hang_up(talk);
+}
+
+/* The same through the library, which a function should use, and on purpose does not always. */
+static const struct wrong misdeeds[] = {
+    {"crash", PROTO_ERROR_CRASHED, "SIGSEGV", 5000},
+    {"abort", PROTO_ERROR_CRASHED, "SIGABRT", 5000},
+    {"exit 3", PROTO_ERROR_EXITED, "exit code 3", 5000},
+    {"hang", PROTO_ERROR_TIMED_OUT, "Task timed out after 0.20 seconds", 200},
+    {"spin", PROTO_ERROR_TIMED_OUT, "Task timed out after 0.20 seconds", 200},
+    {"late 100", PROTO_ERROR_TIMED_OUT, "Task timed out after 0.20 seconds", 200},
+    {"other", PROTO_ERROR_BAD_RESPONSE, "some-other-request", 5000},
+    {"large", PROTO_ERROR_TOO_LARGE, "", 5000},
+    {"large-raw", PROTO_ERROR_TOO_LARGE, "6291556", 5000},
+    {"garbage", PROTO_ERROR_BAD_CHANNEL, "", 5000},
+    {"header", PROTO_ERROR_BAD_CHANNEL, "impossible length", 5000},
+    {"half", PROTO_ERROR_TIMED_OUT, "0.20", 200},
+    {"half 1", PROTO_ERROR_EXITED, "exit code 0", 5000},
+    {"close", PROTO_ERROR_BAD_CHANNEL, "closed its channel", 5000},
+    {"fail 7", "Custom.Failure", "number 7", 5000},
+    {"return 7", "Function.Error", "7", 5000},
+    {"what?", "Misbehave.Unknown", "what?", 5000},
+};
+
+static void every_misdeed_is_reported_and_survived(void **state)
+{
+    struct talk *talk = dial_ready(*state);
+    for (size_t i = 0; i < sizeof misdeeds / sizeof *misdeeds; i++) {
+        talk_invoke(talk, "bad", misdeeds[i].event, misdeeds[i].timeout_ms);
+        talk_expect_error(talk, "bad", misdeeds[i].type, misdeeds[i].part);
+        talk_invoke(talk, "next", "ok", 10000);
+        talk_expect_answer(talk, "next", "ok");
+    }
+    hang_up(talk);
+}
+
+/* A child that outlives its invocation holds the channel and both outputs open: the end of the function is seen
+ * all the same, and with it the child's. */
+static void orphan_ends_with_its_function(void **state)
+{
+    struct talk *talk = dial_ready(*state);
+    char answer[64] = "";
+    talk_invoke(talk, "r-1", "orphan", 5000);
+    (void)talk_answer(talk, "r-1", answer, sizeof answer - 1, NULL);
+    const pid_t orphan = (pid_t)atoi(answer + strlen("orphan "));
+    assert_true(orphan > 1);
+    assert_int_equal(kill(orphan, 0), 0);
+    talk_invoke(talk, "r-2", "exit 5", 5000);
+    talk_expect_error(talk, "r-2", PROTO_ERROR_EXITED, "exit code 5");
+    talk_invoke(talk, "r-3", "ok", 5000);
+    talk_expect_answer(talk, "r-3", "ok");
+    char path[64], text[256] = "";
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)orphan);
+    if (fd_read_file(path, text, sizeof text - 1) > 0 && !strstr(text, ") Z"))
+        fail_msg("the orphan lives: %s", text);
     hang_up(talk);
 }
 
@@ -533,6 +587,29 @@ static void too_large_event_is_refused(void **state)
     hang_up(talk);
 }
 
+static void fragments_out_of_order_are_refused(void **state)
+{
+    struct talk *talk = dial_ready(*state);
+    talk_fragment(talk, "r-1", 1000, 500, 100); /* begins in the middle; said once */
+    talk_fragment(talk, "r-1", 1000, 600, 100);
+    talk_expect_error(talk, "r-1", PROTO_ERROR_BAD_REQUEST, "offset 0");
+    next_works(talk);
+    talk_fragment(talk, "r-2", 1000, 0, 100); /* leaves something out */
+    talk_fragment(talk, "r-2", 1000, 200, 100);
+    talk_fragment(talk, "r-2", 1000, 300, 700);
+    talk_expect_error(talk, "r-2", PROTO_ERROR_BAD_REQUEST, "out of order");
+    next_works(talk);
+    talk_fragment(talk, "r-3", 1000, 0, 100); /* announces another size */
+    talk_fragment(talk, "r-3", 1001, 100, 100);
+    talk_expect_error(talk, "r-3", PROTO_ERROR_BAD_REQUEST, "total_bytes");
+    next_works(talk);
+    talk_fragment(talk, "r-4", 1000, 0, 100); /* begins another before this is complete */
+    talk_invoke(talk, "r-5", "the other", 5000);
+    talk_expect_error(talk, "r-4", PROTO_ERROR_BAD_REQUEST, "another began");
+    talk_expect_answer(talk, "r-5", "the other");
+    hang_up(talk);
+}
+
 static void client_gone_in_the_middle(void **state)
 {
     struct talk *talk = dial_ready(*state);
@@ -590,8 +667,7 @@ static void term_ends_the_agent_and_its_function(void **state)
     struct host *host = *state;
     struct talk *talk = dial_ready(host);
     talk_invoke(talk, "r-1", "hang", 60000);
-    struct talk *second = dial_ready(host);
-    talk_ready(second, false);
+    struct talk *second = dial_ready(host); /* by then the agent has taken the event */
     kill(host->agent, SIGTERM);
     assert_int_equal(agent_end(host), 0);
     talk_expect_error(talk, "r-1", PROTO_ERROR_SHUTTING_DOWN, "shutting down");
@@ -623,6 +699,8 @@ int main(void)
         WITH_AGENT(second_answer_reaches_nobody),
         WITH_AGENT(answer_given_before_exit_counts),
         WITH_AGENT(answer_before_the_whole_event_is_refused),
+        cmocka_unit_test_setup_teardown(every_misdeed_is_reported_and_survived, set_up_misbehave, tear_down),
+        cmocka_unit_test_setup_teardown(orphan_ends_with_its_function, set_up_misbehave, tear_down),
         cmocka_unit_test(init_exits),
         cmocka_unit_test(init_crashes),
         cmocka_unit_test(init_hangs),
@@ -632,6 +710,7 @@ int main(void)
         WITH_AGENT(bad_frames_close_only_their_client),
         WITH_AGENT(other_version_is_refused),
         WITH_AGENT(too_large_event_is_refused),
+        WITH_AGENT(fragments_out_of_order_are_refused),
         WITH_AGENT(client_gone_in_the_middle),
         WITH_AGENT(one_client_too_many),
         WITH_AGENT(shutdown_ends_the_agent),

@@ -264,7 +264,12 @@ void talk_expect_answer(struct talk *talk, const char *id, const char *text)
 
 void talk_expect_error(struct talk *talk, const char *id, const char *type, const char *part)
 {
-    const struct proto_message *message = next_to_expect(talk, NULL);
+    const struct proto_message *message;
+    do { /* an error replaces the fragments before it */
+        message = next_to_expect(talk, NULL);
+    } while (message && message->type == PROTO_RESPONSE && id &&
+             proto_slice_equal(message->u.response.id, proto_text(id)) &&
+             message->u.response.body.size < message->u.response.total_bytes);
     if (!message || message->type != PROTO_ERROR)
         unexpected(message);
     char text[PROTO_ERROR_TEXT_MAX_BYTES + 1];
