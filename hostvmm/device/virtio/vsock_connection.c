@@ -138,8 +138,10 @@ uint32_t vsock_host_port_pick(struct virtio_vsock *vsock, uint32_t guest_port)
     uint32_t port;
     do { /* ends: there are fewer connections than ports */
         port = vsock->next_host_port;
-        vsock->next_host_port = port + 1 < HOST_PORT_END ? port + 1 : HOST_PORT_FIRST;
-    } while (port < HOST_PORT_FIRST || vsock_connection_find(vsock, port, guest_port));
+        if (port < HOST_PORT_FIRST || port >= HOST_PORT_END)
+            port = HOST_PORT_FIRST;
+        vsock->next_host_port = port + 1;
+    } while (vsock_connection_find(vsock, port, guest_port));
     return port;
 }
 
