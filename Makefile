@@ -129,6 +129,11 @@ $(BUILD)/function-exec: $(call musl,agent/function/exec.c) $(BUILD)/libfunction.
 	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
 $(eval $(call unit_test,function_test,tests/unit/function/function_test.c $(FUNCTION_LIBRARY_SOURCES)))
 SCRIPT_TESTS += tests/unit/function/local.test.sh
+
+# The HTTP form of the function contract: bytes only. The agent does not serve it yet.
+HTTP_SOURCES := agent/http.c agent/http_reply.c agent/http_failure.c
+$(eval $(call unit_test,http_test,tests/unit/agent/http_test.c $(HTTP_SOURCES) $(PROTO_SOURCES)))
+$(eval $(call fuzz_target,http,tests/fuzz/http.c $(HTTP_SOURCES) $(PROTO_SOURCES)))
 # end of proto and function
 
 # agent
@@ -147,6 +152,8 @@ $(BUILD)/tests/agent/rude: $(call musl,tests/unit/agent/rude.c agent/base/fd.c $
 $(BUILD)/tests/agent/misbehave $(BUILD)/tests/agent/hello: $(BUILD)/tests/agent/%: $(BUILD)/functions/%/bootstrap
 	@mkdir -p $(@D)
 	@cp $< $@
+$(eval $(call unit_test,agent_session_test,tests/unit/agent/session_test.c tests/unit/agent/talk.c \
+	tests/unit/agent/fake_process.c $(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES)))
 $(eval $(call unit_test,agent_host_test,tests/unit/agent/host_test.c tests/unit/agent/talk.c agent/base/fd.c $(PROTO_SOURCES)))
 $(BUILD)/tests/unit/agent_host_test: | $(AGENT_TEST_PARTS)
 # end of agent
@@ -188,6 +195,21 @@ HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/run.c hostvmm/ma
 	hostvmm/vcpu.c hostvmm/memory.c hostvmm/bus.c hostvmm/console.c hostvmm/timeline.c hostvmm/boot/kernel.c \
 	hostvmm/boot/elf.c hostvmm/boot/bzimage.c hostvmm/boot/load.c hostvmm/boot/image.c hostvmm/device/serial.c \
 	hostvmm/device/lifecycle.c init/bootargs.c $(HOSTVMM_ARCH_SOURCES)
+HOSTVMM_LOAD_SOURCES := hostvmm/boot/kernel.c hostvmm/boot/elf.c hostvmm/boot/bzimage.c hostvmm/boot/load.c \
+	hostvmm/boot/image.c hostvmm/memory.c hostvmm/arch/x86_64/layout.c agent/base/fd.c
+$(eval $(call unit_test,hostvmm/memory_test,tests/unit/hostvmm/memory_test.c hostvmm/memory.c \
+	hostvmm/arch/x86_64/layout.c agent/base/fd.c))
+$(eval $(call unit_test,hostvmm/bus_test,tests/unit/hostvmm/bus_test.c hostvmm/bus.c))
+$(eval $(call unit_test,hostvmm/boot_test,tests/unit/hostvmm/boot_test.c tests/unit/hostvmm/images.c \
+	$(HOSTVMM_LOAD_SOURCES)))
+$(eval $(call unit_test,hostvmm/acpi_test,tests/unit/hostvmm/acpi_test.c hostvmm/arch/x86_64/acpi.c \
+	hostvmm/arch/x86_64/aml.c hostvmm/arch/x86_64/layout.c))
+$(eval $(call unit_test,hostvmm/cpuid_test,tests/unit/hostvmm/cpuid_test.c hostvmm/arch/x86_64/cpuid.c))
+$(eval $(call unit_test,hostvmm/serial_test,tests/unit/hostvmm/serial_test.c hostvmm/device/serial.c \
+	hostvmm/device/lifecycle.c hostvmm/device/irq.c))
+$(eval $(call unit_test,hostvmm/config_test,tests/unit/hostvmm/config_test.c hostvmm/config.c hostvmm/timeline.c \
+	init/bootargs.c agent/base/fd.c))
+$(eval $(call fuzz_target,kernel_loader,tests/fuzz/kernel_loader.c $(HOSTVMM_LOAD_SOURCES)))
 
 # ---- hostvmm: device/virtio --------------------------------------------------------------------------------------
 HOSTVMM_VIRTIO_SOURCES := hostvmm/device/irq.c hostvmm/device/virtio/queue.c hostvmm/device/virtio/chain.c \

@@ -431,8 +431,8 @@ static void every_misdeed_is_reported_and_survived(void **state)
     hang_up(talk);
 }
 
-/* A child that outlives its invocation holds the channel and both outputs open: the end of the function is seen
- * all the same, and with it the child's. */
+/* A child that outlives its invocation holds the channel and both outputs open: the end of the function is
+ * seen all the same, and with it the child's. */
 static void orphan_ends_with_its_function(void **state)
 {
     struct talk *talk = dial_ready(*state);
