@@ -125,65 +125,67 @@ static void requests_follow_each_other_on_one_connection(void **state)
 #define NEXT     "GET " API "invocation/next HTTP/1.1\r\n"
 #define RESPONSE "POST " API "invocation/1/response HTTP/1.1\r\nHost: h\r\n"
 
+static const struct {
+    const char *text;
+    int status;
+} refusals[] = {
+    {"\r\n", 400},
+    {"GET\r\n\r\n", 400},
+    {"GET " API "invocation/next\r\n\r\n", 400},
+    {" GET / HTTP/1.1\r\n\r\n", 400},
+    {"GET / x HTTP/1.1\r\n\r\n", 400},
+    {"GET " API "invocation/next HTTP/2.0\r\n\r\n", 505},
+    {"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 404},
+    {"GET /2015-03-31/runtime/invocation/next HTTP/1.1\r\nHost: h\r\n\r\n", 404},
+    {"GET " API "invocation/next/ HTTP/1.1\r\nHost: h\r\n\r\n", 404},
+    {"GET " API "invocation/next?x HTTP/1.1\r\nHost: h\r\n\r\n", 404},
+    {"POST " API "invocation/next HTTP/1.1\r\nHost: h\r\n\r\n", 405},
+    {"get " API "invocation/next HTTP/1.1\r\nHost: h\r\n\r\n", 405},
+    {"POST " API "invocation//response HTTP/1.1\r\nHost: h\r\n\r\n", 400},
+    {"POST " API "invocation/a%20/response HTTP/1.1\r\nHost: h\r\n\r\n", 400},
+    {"POST " API "invocation/12345678901234567890123456789012345678901234567890123456789012345/response "
+     "HTTP/1.1\r\nHost: h\r\n\r\n",
+     400},
+    {NEXT "\r\n", 400},
+    {NEXT "Host: a\r\nHost: b\r\n\r\n", 400},
+    {NEXT "Host: a\n\r\n", 400},
+    {NEXT "Host: a\rb\r\n\r\n", 400},
+    {NEXT "Host: a\001\r\n\r\n", 400},
+    {NEXT "Host : a\r\n\r\n", 400},
+    {NEXT "Host: a\r\n folded\r\n\r\n", 400},
+    {NEXT "Host: a\r\nnothing\r\n\r\n", 400},
+    {NEXT "Host: a\r\n: x\r\n\r\n", 400},
+    {NEXT "Host: a\r\nExpect: more\r\n\r\n", 417},
+    {RESPONSE "Content-Length: x\r\n\r\n", 400},
+    {RESPONSE "Content-Length:\r\n\r\n", 400},
+    {RESPONSE "Content-Length: -1\r\n\r\n", 400},
+    {RESPONSE "Content-Length: 1, 1\r\n\r\n", 400},
+    {RESPONSE "Content-Length: 1\r\nContent-Length: 1\r\n\r\nx", 400},
+    {RESPONSE "Content-Length: 6291557\r\n\r\n", 413},
+    {RESPONSE "Content-Length: 99999999999999999999999999\r\n\r\n", 413},
+    {RESPONSE "Transfer-Encoding: gzip, chunked\r\n\r\n", 501},
+    {RESPONSE "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 501},
+    {RESPONSE "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 400},
+    {"POST " API "init/error HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+    {RESPONSE "Transfer-Encoding: chunked\r\n\r\nx\r\n", 400},
+    {RESPONSE "Transfer-Encoding: chunked\r\n\r\n\r\n", 400},
+    {RESPONSE "Transfer-Encoding: chunked\r\n\r\n1\r\nxy\r\n", 400},
+    {RESPONSE "Transfer-Encoding: chunked\r\n\r\n1 2\r\nx\r\n", 400},
+    {RESPONSE "Transfer-Encoding: chunked\r\n\r\n600065\r\n", 413},
+    {RESPONSE "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n", 413},
+    {RESPONSE "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n600064\r\n", 413},
+};
+
 static void what_is_refused_has_its_status(void **state)
 {
     (void)state;
-    static const struct {
-        const char *text;
-        int status;
-    } cases[] = {
-        {"\r\n", 400},
-        {"GET\r\n\r\n", 400},
-        {"GET " API "invocation/next\r\n\r\n", 400},
-        {" GET / HTTP/1.1\r\n\r\n", 400},
-        {"GET / x HTTP/1.1\r\n\r\n", 400},
-        {"GET " API "invocation/next HTTP/2.0\r\n\r\n", 505},
-        {"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 404},
-        {"GET /2015-03-31/runtime/invocation/next HTTP/1.1\r\nHost: h\r\n\r\n", 404},
-        {"GET " API "invocation/next/ HTTP/1.1\r\nHost: h\r\n\r\n", 404},
-        {"GET " API "invocation/next?x HTTP/1.1\r\nHost: h\r\n\r\n", 404},
-        {"POST " API "invocation/next HTTP/1.1\r\nHost: h\r\n\r\n", 405},
-        {"get " API "invocation/next HTTP/1.1\r\nHost: h\r\n\r\n", 405},
-        {"POST " API "invocation//response HTTP/1.1\r\nHost: h\r\n\r\n", 400},
-        {"POST " API "invocation/a%20/response HTTP/1.1\r\nHost: h\r\n\r\n", 400},
-        {"POST " API "invocation/12345678901234567890123456789012345678901234567890123456789012345/response "
-         "HTTP/1.1\r\nHost: h\r\n\r\n",
-         400},
-        {NEXT "\r\n", 400},
-        {NEXT "Host: a\r\nHost: b\r\n\r\n", 400},
-        {NEXT "Host: a\n\r\n", 400},
-        {NEXT "Host: a\rb\r\n\r\n", 400},
-        {NEXT "Host: a\001\r\n\r\n", 400},
-        {NEXT "Host : a\r\n\r\n", 400},
-        {NEXT "Host: a\r\n folded\r\n\r\n", 400},
-        {NEXT "Host: a\r\nnothing\r\n\r\n", 400},
-        {NEXT "Host: a\r\n: x\r\n\r\n", 400},
-        {NEXT "Host: a\r\nExpect: more\r\n\r\n", 417},
-        {RESPONSE "Content-Length: x\r\n\r\n", 400},
-        {RESPONSE "Content-Length:\r\n\r\n", 400},
-        {RESPONSE "Content-Length: -1\r\n\r\n", 400},
-        {RESPONSE "Content-Length: 1, 1\r\n\r\n", 400},
-        {RESPONSE "Content-Length: 1\r\nContent-Length: 1\r\n\r\nx", 400},
-        {RESPONSE "Content-Length: 6291557\r\n\r\n", 413},
-        {RESPONSE "Content-Length: 99999999999999999999999999\r\n\r\n", 413},
-        {RESPONSE "Transfer-Encoding: gzip, chunked\r\n\r\n", 501},
-        {RESPONSE "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 501},
-        {RESPONSE "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 400},
-        {"POST " API "init/error HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
-        {RESPONSE "Transfer-Encoding: chunked\r\n\r\nx\r\n", 400},
-        {RESPONSE "Transfer-Encoding: chunked\r\n\r\n\r\n", 400},
-        {RESPONSE "Transfer-Encoding: chunked\r\n\r\n1\r\nxy\r\n", 400},
-        {RESPONSE "Transfer-Encoding: chunked\r\n\r\n1 2\r\nx\r\n", 400},
-        {RESPONSE "Transfer-Encoding: chunked\r\n\r\n600065\r\n", 413},
-        {RESPONSE "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n", 413},
-        {RESPONSE "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n600064\r\n", 413},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
         for (size_t piece = 1; piece < 200; piece += 66) {
-            if (parse(cases[i].text, strlen(cases[i].text), piece) != -1)
-                fail_msg("taken: %s", cases[i].text);
-            if (parser.status != cases[i].status)
-                fail_msg("%d (%s), not %d: %s", parser.status, parser.why, cases[i].status, cases[i].text);
+            if (parse(refusals[i].text, strlen(refusals[i].text), piece) != -1)
+                fail_msg("taken: %s", refusals[i].text);
+            if (parser.status != refusals[i].status)
+                fail_msg("%d (%s), not %d: %s", parser.status, parser.why, refusals[i].status,
+                         refusals[i].text);
             struct proto_slice input = slice("GET", 3);
             struct proto_slice part;
             assert_int_equal(http_parse(&parser, &input, &part), HTTP_REFUSED); /* sticks */
