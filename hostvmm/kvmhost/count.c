@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
@@ -60,18 +61,30 @@ static int count_options_parse(struct count_options *options, char **argv)
     return 0;
 }
 
+static int count_wait_for_whole_second(void)
+{
+    struct timespec now;
+    if (clock_gettime(CLOCK_MONOTONIC, &now) < 0)
+        return -errno;
+    const struct timespec next = {.tv_sec = now.tv_sec + 1};
+    return -clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
+}
+
 /* Runs the command to its end. Sets the instructions it took and wait()'s status. */
 static int count_run(char **command, uint64_t *instructions, int *status)
 {
+    int error = count_wait_for_whole_second();
+    if (error)
+        return error;
     uint64_t start = __rdtsc();
     pid_t child = fork();
     if (child < 0)
         return -errno;
     if (child == 0) {
         execvp(command[0], command);
-        int error = errno;
-        fprintf(stderr, "count: %s: %s\n", command[0], strerror(error));
-        _exit(error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUNNABLE);
+        int exec_error = errno;
+        fprintf(stderr, "count: %s: %s\n", command[0], strerror(exec_error));
+        _exit(exec_error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUNNABLE);
     }
     while (waitpid(child, status, 0) < 0) {
         if (errno != EINTR)
