@@ -291,7 +291,8 @@ HOST_PARTS := $(if $(findstring emulated:,$(shell hostvmm/kvmhost/needed)),build
 # make test ONLY="unit fuzz" MATCH='misbehave_*' FUZZ_SECONDS=10 narrows it down.
 .PHONY: integration-parts
 integration-parts: $(BUILD)/hostvmm $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(TEST_DATA) $(KERNEL)/vmlinux | $(HOST_PARTS)
-test: $(UNIT_TESTS) $(FUZZ_TARGETS) integration-parts
+wanted = $(if $(filter $(1),$(or $(ONLY),$(1))),$(2))
+test: $(call wanted,unit,$(UNIT_TESTS)) $(call wanted,fuzz,$(FUZZ_TARGETS)) $(call wanted,integration,integration-parts)
 	@UNIT_TESTS="$(UNIT_TESTS)" SCRIPT_TESTS="$(SCRIPT_TESTS)" FUZZ_TARGETS="$(FUZZ_TARGETS)" \
 		tests/support/run-tests.sh --build $(BUILD) --fuzz-seconds $(FUZZ_SECONDS) \
 		$(foreach kind,$(ONLY),--only $(kind)) --match "$(or $(MATCH),*)"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Run the integration tests on a machine whose KVM works: this one, or the emulated host (tests/support/with-kvm.sh).
 #
-# Usage: tests/integration/run.sh BUILD [GLOB]     GLOB: only the tests whose name fits the shell pattern
+# Usage: tests/integration/run.sh BUILD [GLOBS]     GLOBS: only the tests whose name fits one of these shell patterns
 #
 # Each function `test_NAME` of a *.test.sh file is a test. It runs in a shell of its own (one.sh) with a scratch directory
 # and a time limit, and prints `ok NAME` or `not ok NAME: why`. The processes it left behind are killed, by their number.
@@ -16,8 +16,12 @@ names_of() { sed -n 's/^test_\([a-z0-9_]*\)() .*/\1/p' "$1"; }
 selected=
 for file in tests/integration/*.test.sh; do
     for name in $(names_of "$file"); do
-        # shellcheck disable=SC2254 # the pattern is meant as one
-        case $name in $match) selected="$selected $file:$name" ;; esac
+        set -f
+        for pattern in $match; do
+            # shellcheck disable=SC2254 # the pattern is meant as one
+            case $name in $pattern) selected="$selected $file:$name" && break ;; esac
+        done
+        set +f
     done
 done
 set -- $selected

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Run every test and add them up. The last line is exactly `N passed, N failed`; exit 1 when any failed or none ran.
 #
-# Usage: tests/support/run-tests.sh --build DIR [--fuzz-seconds N] [--only unit|script|fuzz|integration]... [--match GLOB]
+# Usage: tests/support/run-tests.sh --build DIR [--fuzz-seconds N] [--only unit|script|fuzz|integration]... [--match GLOBS]
 #   UNIT_TESTS, SCRIPT_TESTS, FUZZ_TARGETS   from the environment: the programs to run, as the Makefile lists them
-#   --match   of the integration tests, only those whose name fits the shell pattern
+#   --match   of the integration tests, only those whose name fits one of the shell patterns
 #
 # A unit test is a cmocka program: each of its tests counts. A script test and an integration test print `ok NAME` or
 # `not ok NAME: why` lines. A fuzz target is one test: N seconds from its corpus without a finding. A program that crashes,
