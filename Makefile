@@ -152,10 +152,14 @@ $(BUILD)/tests/agent/rude: $(call musl,tests/unit/agent/rude.c agent/base/fd.c $
 $(BUILD)/tests/agent/misbehave $(BUILD)/tests/agent/hello: $(BUILD)/tests/agent/%: $(BUILD)/functions/%/bootstrap
 	@mkdir -p $(@D)
 	@cp $< $@
-$(eval $(call unit_test,agent_session_test,tests/unit/agent/session_test.c tests/unit/agent/talk.c \
-	tests/unit/agent/fake_process.c $(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES)))
-$(eval $(call unit_test,agent_host_test,tests/unit/agent/host_test.c tests/unit/agent/talk.c agent/base/fd.c $(PROTO_SOURCES)))
-$(BUILD)/tests/unit/agent_host_test: | $(AGENT_TEST_PARTS)
+AGENT_STAGE_SOURCES := tests/unit/agent/stage.c tests/unit/agent/talk.c tests/unit/agent/fake_process.c \
+	$(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES)
+$(eval $(call unit_test,agent_session_test,tests/unit/agent/session_test.c $(AGENT_STAGE_SOURCES)))
+$(eval $(call unit_test,agent_session_flow_test,tests/unit/agent/session_flow_test.c $(AGENT_STAGE_SOURCES)))
+AGENT_HOST_SOURCES := tests/unit/agent/host.c tests/unit/agent/talk.c agent/base/fd.c $(PROTO_SOURCES)
+$(eval $(call unit_test,agent_host_test,tests/unit/agent/host_test.c $(AGENT_HOST_SOURCES)))
+$(eval $(call unit_test,agent_host_failure_test,tests/unit/agent/host_failure_test.c $(AGENT_HOST_SOURCES)))
+$(BUILD)/tests/unit/agent_host_test $(BUILD)/tests/unit/agent_host_failure_test: | $(AGENT_TEST_PARTS)
 # end of agent
 
 # ---- init, rootfs ----------------------------------------------------------------------------------------------

@@ -103,7 +103,8 @@ static int set_limits(struct cgroup *cgroup, bool lenient)
 
 int cgroup_init(struct cgroup *cgroup, struct loop *loop, const char *path, bool lenient)
 {
-    *cgroup = (struct cgroup){.loop = loop, .directory_fd = -1, .events_fd = -1, .source = {.fd = -1}};
+    *cgroup = (struct cgroup){
+        .loop = loop, .directory_fd = -1, .leaf_fd = -1, .events_fd = -1, .source = {.fd = -1}};
     int error = mkdir(path, 0755) < 0 && errno != EEXIST ? -errno : 0;
     if (error == 0) {
         cgroup->directory_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -128,20 +129,43 @@ int cgroup_init(struct cgroup *cgroup, struct loop *loop, const char *path, bool
 
 void cgroup_fini(struct cgroup *cgroup)
 {
+    cgroup_remove_leaf(cgroup);
     loop_remove(cgroup->loop, &cgroup->source);
     fd_close(&cgroup->events_fd);
     fd_close(&cgroup->directory_fd);
 }
 
+/* Unique among the agents of this boot, so that nothing of an earlier one is met. */
+static void leaf_name(char *name, size_t capacity, unsigned number)
+{
+    (void)snprintf(name, capacity, "%d-%u", (int)getpid(), number);
+}
+
+int cgroup_next_leaf(struct cgroup *cgroup)
+{
+    char name[32];
+    cgroup_remove_leaf(cgroup);
+    leaf_name(name, sizeof name, ++cgroup->leaves);
+    if (mkdirat(cgroup->directory_fd, name, 0755) < 0)
+        return -errno;
+    cgroup->leaf_fd = openat(cgroup->directory_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return cgroup->leaf_fd < 0 ? -errno : 0;
+}
+
+void cgroup_remove_leaf(struct cgroup *cgroup)
+{
+    char name[32];
+    if (cgroup->leaf_fd < 0)
+        return;
+    fd_close(&cgroup->leaf_fd);
+    leaf_name(name, sizeof name, cgroup->leaves);
+    if (unlinkat(cgroup->directory_fd, name, AT_REMOVEDIR) < 0)
+        log_warn("cannot remove the cgroup of the last function process: %s", strerror(errno));
+}
+
 int cgroup_kill(struct cgroup *cgroup)
 {
     return write_file(cgroup, "cgroup.kill", "1");
-}
-
-int cgroup_open_procs(const struct cgroup *cgroup)
-{
-    const int fd = openat(cgroup->directory_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
 }
 
 uint64_t cgroup_oom_kills(const struct cgroup *cgroup)

@@ -3,6 +3,10 @@
  *
  * Made once by the agent below the mount that init prepared. Everything the function forks stays in it, so
  * one write kills them all; the kernel says through cgroup.events when it is empty.
+ *
+ * Each process is born (clone3, CLONE_INTO_CGROUP) in a leaf of its own below, which has no limits of its
+ * own. One leaf would do, but for kernels since 6.12.15: there a child born into a cgroup that was ever
+ * killed dies at once, because its kill count is compared with that of the parent's cgroup.
  */
 #ifndef AGENT_CGROUP_H
 #define AGENT_CGROUP_H
@@ -23,6 +27,8 @@ struct cgroup {
     struct loop *loop;
     struct loop_source source; /* cgroup.events */
     int directory_fd;
+    int leaf_fd; /* where the process in hand was born; -1: none */
+    unsigned leaves;
     int events_fd;
     bool populated;
     uint64_t memory_max_bytes;
@@ -38,9 +44,11 @@ uint64_t cgroup_memory_max(uint64_t total_bytes);
 int cgroup_init(struct cgroup *cgroup, struct loop *loop, const char *path, bool lenient);
 void cgroup_fini(struct cgroup *cgroup);
 
+/* Make the next leaf, in leaf_fd, and remove the last. 0 or -errno. */
+int cgroup_next_leaf(struct cgroup *cgroup);
+void cgroup_remove_leaf(struct cgroup *cgroup);
+
 int cgroup_kill(struct cgroup *cgroup);
-/* A descriptor to which a process writes "0" to move in. -errno when there is none. */
-int cgroup_open_procs(const struct cgroup *cgroup);
 /* Processes the kernel killed in it for want of memory, so far. */
 uint64_t cgroup_oom_kills(const struct cgroup *cgroup);
 /* Read cgroup.events again. */

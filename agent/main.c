@@ -160,6 +160,8 @@ int main(int count, char **arguments)
         error = serve(&options);
     if (error)
         log_error("cannot go on: %s", strerror(-error));
+    if (options.cgroup && agent.cgroup.loop)
+        cgroup_fini(&agent.cgroup);
     fd_close(&agent.signal_fd);
     loop_fini(&agent.loop);
     parent_fini(&agent.parent);

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/close_range.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +31,6 @@ enum { CHILD_CHANNEL_FD = 3, CHILD_REPORT_FD = 4, CHILD_FIRST_SPARE_FD = 5 };
 
 enum start_step {
     STEP_SESSION = 1,
-    STEP_CGROUP,
     STEP_DESCRIPTORS,
     STEP_LIMITS,
     STEP_DIRECTORY,
@@ -40,7 +40,6 @@ enum start_step {
 
 static const char *const step_texts[] = {
     [STEP_SESSION] = "cannot make its session",
-    [STEP_CGROUP] = "cannot enter its cgroup",
     [STEP_DESCRIPTORS] = "cannot set up its descriptors",
     [STEP_LIMITS] = "cannot set its limits",
     [STEP_DIRECTORY] = "cannot enter its directory",
@@ -62,7 +61,7 @@ void process_init(struct process *process, const char *directory, struct cgroup 
 /* ---- the child ------------------------------------------------------------------------------------- */
 
 struct child_ends {
-    int channel_fd, stdout_fd, stderr_fd, report_fd, procs_fd;
+    int channel_fd, stdout_fd, stderr_fd, report_fd;
 };
 
 static int child_descriptors(const struct child_ends *ends)
@@ -113,8 +112,6 @@ static struct start_report child_prepare(const struct process *process, const st
     int error = setsid() < 0 ? -errno : 0;
     if (error)
         return (struct start_report){STEP_SESSION, error};
-    if (ends->procs_fd >= 0 && write(ends->procs_fd, "0", 1) < 0)
-        return (struct start_report){STEP_CGROUP, -errno};
     /* The agent is exempt from the killer of last resort; its function must not be. */
     if (process->drop_privileges)
         (void)fd_write_file("/proc/self/oom_score_adj", "500");
@@ -162,12 +159,12 @@ static int open_output(const struct process *process, int pipe_fds[2])
     return fd_set_nonblock(pipe_fds[0]);
 }
 
-static int open_all(struct process *process, int pairs[4][2], int *procs_fd)
+static int open_all(struct process *process, int pairs[4][2])
 {
     if (process->cgroup) {
-        *procs_fd = cgroup_open_procs(process->cgroup);
-        if (*procs_fd < 0)
-            return *procs_fd;
+        const int error = cgroup_next_leaf(process->cgroup);
+        if (error)
+            return error;
         process->oom_kills = cgroup_oom_kills(process->cgroup);
     }
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pairs[0]) < 0 || pipe2(pairs[3], O_CLOEXEC) < 0)
@@ -176,15 +173,30 @@ static int open_all(struct process *process, int pairs[4][2], int *procs_fd)
     return error ? error : open_output(process, pairs[2]);
 }
 
+/*
+ * Fork, into the cgroup from the first instruction on. Moving the child there afterwards would wait for a
+ * grace period of the kernel (10 ms and more), and leave a moment outside of the limits. The system call is
+ * made past libc: what libc would put right in the child (its idea of the thread's id) is not used before
+ * exec.
+ */
+static pid_t fork_into(const struct cgroup *cgroup)
+{
+    const struct clone_args arguments = {
+        .flags = CLONE_INTO_CGROUP,
+        .exit_signal = SIGCHLD,
+        .cgroup = (unsigned)cgroup->leaf_fd,
+    };
+    return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+}
+
 int process_start(struct process *process, struct process_ends *ends)
 {
     int pairs[4][2] = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}}; /* channel, stdout, stderr, report */
-    int procs_fd = -1;
-    int error = open_all(process, pairs, &procs_fd);
+    int error = open_all(process, pairs);
     if (error)
         goto out;
-    const struct child_ends child = {pairs[0][1], pairs[1][1], pairs[2][1], pairs[3][1], procs_fd};
-    const pid_t pid = fork();
+    const struct child_ends child = {pairs[0][1], pairs[1][1], pairs[2][1], pairs[3][1]};
+    const pid_t pid = process->cgroup ? fork_into(process->cgroup) : fork();
     if (pid == 0)
         child_main(process, &child);
     if (pid < 0) {
@@ -206,7 +218,6 @@ out:
         fd_close(&pairs[i][0]);
         fd_close(&pairs[i][1]);
     }
-    fd_close(&procs_fd);
     return error;
 }
 
@@ -247,7 +258,6 @@ void process_reap(struct process *process)
             (void)kill(-pid, SIGKILL);
         process->reaped = true;
         process->status = status;
-        /* One that died before it entered its cgroup leaves no change there to be told of. */
         if (process->cgroup)
             cgroup_refresh(process->cgroup);
     }
@@ -264,6 +274,8 @@ void process_forget(struct process *process)
     process->pid = 0;
     process->reaped = false;
     fd_close(&process->report_fd);
+    if (process->cgroup)
+        cgroup_remove_leaf(process->cgroup);
 }
 
 static const char *const signal_names[] = {
