@@ -253,6 +253,12 @@ $(eval $(call musl_program,hostvmm,$(HOSTVMM_CORE_SOURCES) $(HOSTVMM_VIRTIO_SOUR
 $(BUILD)/hostvmm: $(BUILD)/musl/hostvmm/boot/initramfs.o
 
 # ---- kernel, emulated host -----------------------------------------------------------------------------------------
+KERNEL_INPUTS := $(wildcard kernel-config/*.config kernel-config/arch/*.config kernel-config/patches/*.patch \
+	kernel-config/*.sh kernel-config/elf-pack.c kernel-config/WHY.md)
+$(KERNEL)/vmlinux: $(KERNEL_INPUTS) | build/.packages-build
+	@kernel-config/build.sh --source $(LINUX_TARBALL) --tree $(LINUX_TREE) --out $(KERNEL)
+	@touch $@
+$(KERNEL)/bzImage: $(KERNEL)/vmlinux
 
 # ---- tests -----------------------------------------------------------------------------------------------------------
 # Guests of the tests and benchmarks: each a static program, run as PID 1 of an initramfs or in the agent's place.

@@ -70,7 +70,8 @@ unpack() { # source directory
 
 if [ ! -f "$out/linux/stamp" ]; then
     say "installing Linux's user-space headers"
-    run "headers_install" make -C "$linux_tree" -s ARCH=x86 INSTALL_HDR_PATH="$out/linux" headers_install
+    # Objects elsewhere: Linux refuses to build its kernel from a tree in which something was made in place.
+    run "headers_install" make -C "$linux_tree" O="$out/linux/objects" -s ARCH=x86 INSTALL_HDR_PATH="$out/linux" headers_install
     touch "$out/linux/stamp"
 fi
 
