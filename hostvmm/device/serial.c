@@ -65,6 +65,15 @@ static void put_input(struct serial *serial, uint8_t byte)
     serial->input[(serial->input_first + serial->input_count++) % SERIAL_INPUT_BYTES] = byte;
 }
 
+/* Whoever was refused before may try again. */
+static void ask_for_input(struct serial *serial)
+{
+    if (!serial->refused_input)
+        return;
+    serial->refused_input = false;
+    serial->ops->input_wanted(serial->context);
+}
+
 static uint8_t take_input(struct serial *serial)
 {
     if (serial->input_count == 0)
@@ -72,10 +81,8 @@ static uint8_t take_input(struct serial *serial)
     const uint8_t byte = serial->input[serial->input_first];
     serial->input_first = (serial->input_first + 1) % SERIAL_INPUT_BYTES;
     serial->input_count--;
-    if (serial->input_count == 0 && serial->refused_input) {
-        serial->refused_input = false;
-        serial->ops->input_wanted(serial->context);
-    }
+    if (serial->input_count == 0)
+        ask_for_input(serial);
     return byte;
 }
 
@@ -131,10 +138,12 @@ static void transmit(struct serial *serial, uint8_t byte)
 
 static void enable_interrupts(struct serial *serial, uint8_t value)
 {
-    const bool newly = value & ~serial->interrupt_enable & ENABLE_TRANSMITTED;
+    const unsigned newly = value & ~(unsigned)serial->interrupt_enable;
     serial->interrupt_enable = value & ENABLE_MASK;
-    if (newly)
+    if (newly & ENABLE_TRANSMITTED)
         serial->transmit_interrupt = true; /* the transmitter is empty, which is news to whoever asks now */
+    if (newly & ENABLE_RECEIVED)
+        ask_for_input(serial);
     raise_if_pending(serial);
 }
 
@@ -204,7 +213,9 @@ const struct bus_ops serial_bus_ops = {.read = serial_read, .write = serial_writ
 size_t serial_room(struct serial *serial)
 {
     pthread_mutex_lock(&serial->lock);
-    const size_t room = SERIAL_INPUT_BYTES - serial->input_count;
+    /* A driver that starts clears the FIFO: what was typed ahead waits on the host until somebody reads. */
+    const bool listens = serial->interrupt_enable & ENABLE_RECEIVED;
+    const size_t room = listens ? SERIAL_INPUT_BYTES - serial->input_count : 0;
     if (room == 0)
         serial->refused_input = true;
     pthread_mutex_unlock(&serial->lock);

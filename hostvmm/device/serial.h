@@ -22,7 +22,7 @@
 
 struct serial_ops {
     void (*transmit)(void *context, uint8_t byte);
-    void (*input_wanted)(void *context); /* the FIFO, once full, has been emptied */
+    void (*input_wanted)(void *context); /* after serial_room gave 0: there is room now */
 };
 
 struct serial {
@@ -48,7 +48,8 @@ extern const struct bus_ops serial_bus_ops; /* its device is a struct serial * *
 int serial_init(struct serial *serial, const struct serial_ops *ops, void *context);
 void serial_fini(struct serial *serial);
 
-/* How many bytes serial_receive would take now. When it is 0, input_wanted will be called. */
+/* How many bytes the guest would read now: none while no driver listens. When it is 0, input_wanted will be
+ * called. */
 size_t serial_room(struct serial *serial);
 /* Give the guest input. How many bytes were taken. */
 size_t serial_receive(struct serial *serial, const uint8_t *data, size_t size);

@@ -170,6 +170,7 @@ static void a_full_fifo_refuses_and_asks_again_when_empty(void **state)
     uint8_t bytes[SERIAL_INPUT_BYTES + 10];
     for (size_t i = 0; i < sizeof bytes; i++)
         bytes[i] = (uint8_t)i;
+    out(f, IER, 1);
     assert_int_equal(serial_room(&f->serial), SERIAL_INPUT_BYTES);
     assert_int_equal(serial_receive(&f->serial, bytes, sizeof bytes), SERIAL_INPUT_BYTES);
     assert_int_equal(serial_room(&f->serial), 0);
@@ -185,6 +186,20 @@ static void a_full_fifo_refuses_and_asks_again_when_empty(void **state)
     assert_int_equal(f->wanted, 1); /* nobody was waiting */
 }
 
+static void input_is_not_asked_for_before_a_driver_listens(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(serial_room(&f->serial), 0);
+    out(f, IER, 2);
+    assert_int_equal(f->wanted, 0);
+    out(f, IER, 3);
+    assert_int_equal(f->wanted, 1);
+    assert_int_equal(serial_room(&f->serial), SERIAL_INPUT_BYTES);
+    out(f, IER, 0);
+    out(f, IER, 1);
+    assert_int_equal(f->wanted, 1); /* nobody was refused */
+}
+
 static void loop_back_stays_inside(void **state)
 {
     struct fixture *f = *state;
@@ -194,7 +209,7 @@ static void loop_back_stays_inside(void **state)
     assert_int_equal(in(f, RBR), 'q');
     for (unsigned i = 0; i < 3 * SERIAL_INPUT_BYTES; i++)
         out(f, THR, 'r'); /* more than fits: dropped */
-    assert_int_equal(serial_room(&f->serial), 0);
+    assert_int_equal(serial_receive(&f->serial, (const uint8_t *)"x", 1), 0);
 }
 
 struct life {
@@ -272,6 +287,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(input_interrupts_and_outranks_output, setup, teardown),
         cmocka_unit_test_setup_teardown(input_waits_for_whoever_enables_it_later, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_fifo_refuses_and_asks_again_when_empty, setup, teardown),
+        cmocka_unit_test_setup_teardown(input_is_not_asked_for_before_a_driver_listens, setup, teardown),
         cmocka_unit_test_setup_teardown(loop_back_stays_inside, setup, teardown),
         cmocka_unit_test(the_guest_tells_its_life),
     };
