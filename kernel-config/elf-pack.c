@@ -23,7 +23,8 @@
 #include <unistd.h>
 
 #define PAGE_BYTES    4096u
-#define SEGMENTS_MAX  32u
+#define SEGMENTS_MAX  16u /* of hostvmm's loader, too */
+#define SPLITS_MAX    10u /* beyond these, padding stays: every whole segment and note still has room */
 #define GAP_MIN_BYTES (8 * PAGE_BYTES) /* shorter padding is not worth a segment */
 
 struct image {
@@ -106,7 +107,7 @@ static const char *image_split(struct image *image)
         while (at < end) {
             uint64_t run = padding_at(image, whole->p_offset + at, end - at, whole->p_flags & PF_X);
             uint64_t next = (at + run) / PAGE_BYTES * PAGE_BYTES; /* the next segment starts on a page */
-            if (run < GAP_MIN_BYTES || at + run == end) {
+            if (run < GAP_MIN_BYTES || at + run == end || image->out_count >= SPLITS_MAX) {
                 at += run ? run : 1;
                 continue;
             }
