@@ -302,7 +302,8 @@ HOST_PARTS := $(if $(findstring emulated:,$(shell hostvmm/kvmhost/needed)),build
 .PHONY: integration-parts
 integration-parts: $(BUILD)/hostvmm $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(TEST_DATA) $(KERNEL)/vmlinux | $(HOST_PARTS)
 wanted = $(if $(filter $(1),$(or $(ONLY),$(1))),$(2))
-test: $(call wanted,unit,$(UNIT_TESTS)) $(call wanted,fuzz,$(FUZZ_TARGETS)) $(call wanted,integration,integration-parts)
+test: $(call wanted,unit,$(UNIT_TESTS)) $(call wanted,script,$(MUSL_PROGRAMS) $(IMAGES)) \
+	$(call wanted,fuzz,$(FUZZ_TARGETS)) $(call wanted,integration,integration-parts)
 	@UNIT_TESTS="$(UNIT_TESTS)" SCRIPT_TESTS="$(SCRIPT_TESTS)" FUZZ_TARGETS="$(FUZZ_TARGETS)" \
 		tests/support/run-tests.sh --build $(BUILD) --fuzz-seconds $(FUZZ_SECONDS) \
 		$(foreach kind,$(ONLY),--only $(kind)) --match "$(or $(MATCH),*)"
