@@ -75,7 +75,7 @@ int kernel_parse_bzimage(const struct kernel_source *source, const uint8_t *head
     if (offset >= source->size_bytes || size > source->size_bytes - offset)
         return kernel_refuse(error,
                              "truncated: the header promises %llu bytes, the file has %llu; copy it again",
-                             (unsigned long long)(offset + size), (unsigned long long)source->size_bytes);
+                             (unsigned long long)offset + size, (unsigned long long)source->size_bytes);
     if (size <= ENTRY_64_OFFSET)
         return kernel_refuse(error, "damaged: only %llu bytes of kernel", (unsigned long long)size);
     const uint64_t init_bytes = field(head, INIT_SIZE, 4);

@@ -28,7 +28,7 @@ static int check_segment(const struct kernel_source *source, const struct kernel
         return kernel_refuse(
             error, "truncated: segment %u needs bytes %llu to %llu of a file of %llu bytes; copy it again",
             index, (unsigned long long)segment->file_offset,
-            (unsigned long long)(segment->file_offset + segment->file_bytes),
+            (unsigned long long)segment->file_offset + segment->file_bytes,
             (unsigned long long)source->size_bytes);
     if (segment->memory_bytes < segment->file_bytes)
         return kernel_refuse(error, "segment %u is larger in the file than in memory", index);
@@ -72,20 +72,17 @@ static const char *other_format(const uint8_t *head)
 {
     static const struct {
         unsigned offset;
-        const char *magic;
         unsigned magic_bytes;
+        const char *magic;
         const char *name;
     } formats[] = {
-        {56, "ARM\x64", 4, "a Linux kernel for AArch64"},
-        {0, "\x1f\x8b", 2, "compressed with gzip: unpack it first"},
-        {0, "\x28\xb5\x2f\xfd", 4, "compressed with zstd: unpack it first"},
-        {0,
-         "\xfd"
-         "7zXZ",
-         5, "compressed with xz: unpack it first"},
-        {0, "070701", 6, "a cpio archive: is it the initrd?"},
-        {0, "hsqs", 4, "a squashfs image: is it the root file system?"},
-        {1024, "\xe2\xe1\xf5\xe0", 4, "an erofs image: is it the root file system?"},
+        {56, 4, "ARM\x64", "a Linux kernel for AArch64"},
+        {0, 2, "\x1f\x8b", "compressed with gzip: unpack it first"},
+        {0, 4, "\x28\xb5\x2f\xfd", "compressed with zstd: unpack it first"},
+        {0, 5, "\xfd\x37zXZ", "compressed with xz: unpack it first"},
+        {0, 6, "070701", "a cpio archive: is it the initrd?"},
+        {0, 4, "hsqs", "a squashfs image: is it the root file system?"},
+        {1024, 4, "\xe2\xe1\xf5\xe0", "an erofs image: is it the root file system?"},
     };
     for (unsigned i = 0; i < sizeof formats / sizeof formats[0]; i++)
         if (memcmp(head + formats[i].offset, formats[i].magic, formats[i].magic_bytes) == 0)
