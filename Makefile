@@ -265,9 +265,10 @@ $(KERNEL)/bzImage: $(KERNEL)/vmlinux
 $(eval $(call musl_program,tests/guest/poweroff,tests/guest/poweroff.c))
 $(eval $(call musl_program,tests/guest/facts,tests/guest/facts.c))
 $(eval $(call musl_program,tests/guest/drive,tests/guest/drive.c))
+$(eval $(call musl_program,tests/guest/devices,tests/guest/devices.c))
 $(eval $(call musl_program,tests/guest/scribe,tests/guest/scribe.c))
 $(eval $(call musl_program,tests/guest/quitter,tests/guest/quitter.c))
-GUEST_INITRAMFS := $(foreach guest,poweroff facts drive,$(BUILD)/tests/guest/$(guest).cpio)
+GUEST_INITRAMFS := $(foreach guest,poweroff facts drive devices,$(BUILD)/tests/guest/$(guest).cpio)
 $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
 	@rootfs/initramfs.sh $< $@
 

@@ -17,6 +17,7 @@
 #include <sys/reboot.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "agent/base/fd.h"
@@ -100,6 +101,7 @@ static void flush(int writable_fd)
         unmount_all();
         if (writable_fd >= 0)
             make_read_only(writable_fd);
+        (void)tcdrain(STDERR_FILENO); /* the last words leave through a slow line */
         if (child == 0)
             _exit(0);
         return;

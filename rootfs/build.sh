@@ -12,8 +12,7 @@ export LC_ALL
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/tree.sh"
 
-LIMIT_BYTES=$((4 * 1024 * 1024 * 1024)) # of a base archive, unpacked
-LIMIT_ENTRIES=500000
+LIMIT_ENTRIES=500000 # of a base archive
 
 usage() {
     cat <<'USAGE'
@@ -29,21 +28,22 @@ usage: rootfs/build.sh --base BASE --function DIR --out IMG [options]
   --build DIR          BUILD                 (default build)
   --format erofs|squashfs                    (default erofs)
   --arch ARCH          the guest's processor (default this machine's)
+  --base-limit BYTES   the most that a base archive may unpack to (default 4 GiB)
 USAGE
 }
 die() { echo "build.sh: $*" >&2; exit 1; }
 misuse() { echo "build.sh: $*; see rootfs/build.sh --help" >&2; exit 2; }
 note() { echo "build.sh: $*" >&2; }
 
-base= packages= function= out= init= agent= build=build format=erofs arch=$(uname -m)
+base= packages= function= out= init= agent= build=build format=erofs arch=$(uname -m) limit_bytes=$((4 << 30))
 while [ $# -gt 0 ]; do
     case $1 in
     --help) usage; exit 0 ;;
-    --base | --packages | --function | --out | --init | --agent | --build | --format | --arch)
+    --base | --packages | --function | --out | --init | --agent | --build | --format | --arch | --base-limit)
         [ $# -ge 2 ] || misuse "$1 wants a value"
         case $1 in
         --base) base=$2 ;; --packages) packages=$2 ;; --function) function=$2 ;; --out) out=$2 ;; --init) init=$2 ;;
-        --agent) agent=$2 ;; --build) build=$2 ;; --format) format=$2 ;; --arch) arch=$2 ;;
+        --agent) agent=$2 ;; --build) build=$2 ;; --format) format=$2 ;; --arch) arch=$2 ;; --base-limit) limit_bytes=$2 ;;
         esac
         shift 2
         ;;
@@ -57,6 +57,9 @@ done
 case $format in
 erofs | squashfs) ;;
 *) misuse "unknown format '$format': want erofs or squashfs" ;;
+esac
+case $limit_bytes in
+'' | *[!0-9]* | ????????????????*) misuse "--base-limit wants a number of bytes, not '$limit_bytes'" ;;
 esac
 tree_arch_name "$arch" >/dev/null || misuse "unknown architecture '$arch': want x86_64 or aarch64"
 : "${init:=$build/init}" "${agent:=$build/agent}"
@@ -102,9 +105,9 @@ unpack_archive() {
     *) unpacker=cat ;;
     esac
     { $unpacker <"$1" || echo failed >"$work/unpack-failed"; } 2>/dev/null |
-        head -c $((LIMIT_BYTES + 1)) >"$work/base.tar"
-    [ "$(stat -c %s "$work/base.tar")" -le "$LIMIT_BYTES" ] ||
-        die "base '$1' is larger than $LIMIT_BYTES bytes unpacked"
+        head -c $((limit_bytes + 1)) >"$work/base.tar"
+    [ "$(stat -c %s "$work/base.tar")" -le "$limit_bytes" ] ||
+        die "base '$1' is larger than $limit_bytes bytes unpacked"
     [ ! -e "$work/unpack-failed" ] || die "base '$1' is damaged: $unpacker cannot unpack it"
     tar -t --quoting-style=escape -f "$work/base.tar" >"$work/list" 2>/dev/null && [ -s "$work/list" ] ||
         die "base '$1' is no tar archive, or is damaged"
@@ -115,7 +118,7 @@ unpack_archive() {
         sed -n 's/^[bc][^ ]* *[^ ]* *[^ ]* *[^ ]* *[^ ]* //p' >"$work/devices"
     while read -r line; do note "left out device node $line"; done <"$work/devices"
     (
-        ulimit -f $((LIMIT_BYTES / 512)) # a sparse member may claim any size
+        ulimit -f $(((limit_bytes + 511) / 512)) # a sparse member may claim any size
         tar -x -p --no-same-owner --anchored --no-wildcards -X "$work/devices" -C "$2" -f "$work/base.tar" \
             2>"$work/errors"
     ) || die "cannot unpack base '$1': $(head -n 1 "$work/errors")"
