@@ -201,9 +201,8 @@ static void dial(struct cursor *in)
     fd_close(client);
     *client = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     (void)snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-    if (connect(*client, (const struct sockaddr *)&address, sizeof address) < 0)
-        fd_close(client);
-    else if (line && send(*client, line, size, MSG_NOSIGNAL) < 0)
+    if (connect(*client, (const struct sockaddr *)&address, sizeof address) < 0 ||
+        (line && send(*client, line, size, MSG_NOSIGNAL) < 0))
         fd_close(client);
 }
 

@@ -179,19 +179,22 @@ void virtio_vsock_open_gate(struct virtio_vsock *vsock)
 
 int virtio_vsock_connect(struct virtio_vsock *vsock, uint32_t port, int *fd)
 {
+    struct vsock_connection *connection = NULL;
     int pair[2] = {-1, -1};
     bool more_rx = false;
     int error = 0;
     (void)vsock_turn_begin(vsock);
-    struct vsock_connection *connection = NULL;
     if (!virtio_device_serving(&vsock->device))
         error = -ENOTCONN;
     else if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
         error = -errno;
-    else if (!(connection = vsock_connection_new(vsock)))
-        error = -EMFILE;
     if (error)
         goto out;
+    connection = vsock_connection_new(vsock);
+    if (!connection) {
+        error = -EMFILE;
+        goto out;
+    }
     connection->state = VSOCK_REQUESTED;
     connection->guest_port = port;
     connection->host_port = vsock_host_port_pick(vsock, port);

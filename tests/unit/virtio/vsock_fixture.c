@@ -218,7 +218,7 @@ int vsock_client(struct vsock_fixture *f, const char *greeting)
 int vsock_client_open(struct vsock_fixture *f, uint32_t port, uint32_t *host_port)
 {
     char line[32], expected[32];
-    struct packet packet;
+    struct packet packet = {0};
     (void)snprintf(line, sizeof line, "CONNECT %u\n", port);
     const int fd = vsock_client(f, line);
     assert_true(vsock_take(f, &packet));
