@@ -260,6 +260,13 @@ $(KERNEL)/vmlinux: $(KERNEL_INPUTS) | build/.packages-build
 	@touch $@
 $(KERNEL)/bzImage: $(KERNEL)/vmlinux
 
+# The emulated host's parts (hostvmm/kvmhost/README.md). run makes them too when it must; here they show among the set-up.
+$(KVMHOST)/stamp: hostvmm/kvmhost/prepare hostvmm/kvmhost/init hostvmm/kvmhost/packages .setup/versions \
+		| build/.packages-build build/.packages-kvmhost
+	@hostvmm/kvmhost/prepare --out $(KVMHOST)
+	@touch $@
+$(eval $(call musl_program,kvmhost-count,hostvmm/kvmhost/count.c))
+
 # ---- tests -----------------------------------------------------------------------------------------------------------
 # Guests of the tests and benchmarks: each a static program, run as PID 1 of an initramfs or in the agent's place.
 $(eval $(call musl_program,tests/guest/poweroff,tests/guest/poweroff.c))
