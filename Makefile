@@ -137,7 +137,7 @@ $(eval $(call fuzz_target,http,tests/fuzz/http.c $(HTTP_SOURCES) $(PROTO_SOURCES
 # end of proto and function
 
 # agent
-AGENT_SOURCES := agent/parent.c agent/failure.c agent/lifecycle.c agent/link.c agent/output.c agent/cgroup.c \
+AGENT_SOURCES := agent/parent.c agent/failure.c agent/backlog.c agent/lifecycle.c agent/link.c agent/output.c agent/cgroup.c \
 	agent/client.c agent/event.c agent/answer.c agent/session.c agent/session_limits.c agent/server.c
 $(eval $(call musl_program,agent,agent/main.c agent/process.c $(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libcbor.a))
 # The same agent under sanitizers, against a function that breaks the channel by hand and one that misbehaves.
