@@ -109,6 +109,17 @@ void client_log_dropped(struct client *client, struct proto_slice id)
         client->dropped_bytes = 0;
 }
 
+/* What the function printed before anyone listened. A client that has just come has room for it. */
+static void tell_backlog(struct client *client, struct backlog *backlog)
+{
+    static const enum proto_stream streams[] = {PROTO_STREAM_STDOUT, PROTO_STREAM_STDERR};
+    struct proto_message log;
+    for (int i = 0; i < 2; i++)
+        if (backlog_get(backlog, streams[i], &log))
+            (void)link_send(&client->link, LINK_LOG, &log);
+    backlog_clear(backlog);
+}
+
 /* ---- messages -------------------------------------------------------------------------------------- */
 
 static void take_hello(struct client *client, struct session *session)
@@ -123,6 +134,8 @@ static void take_hello(struct client *client, struct session *session)
     }
     client->state = CLIENT_OPEN;
     client->wants_logs = hello->u.hello.wants_logs;
+    if (client->wants_logs)
+        tell_backlog(client, &session->backlog);
     if (session->init_state != PROTO_STATE_STARTING)
         client_tell_init(client, session);
 }

@@ -18,11 +18,16 @@ static void on_output(void *context, enum proto_stream stream, struct proto_slic
 {
     struct session *session = context;
     const struct proto_slice id = proto_text(session->current.id);
+    bool heard = false;
     for (int i = 0; i < PROTO_CONNECTIONS_MAX; i++) {
         struct client *client = &session->clients[i];
-        if (client->state == CLIENT_OPEN && (client->wants_logs || client == session->current.owner))
+        if (client->state == CLIENT_OPEN && (client->wants_logs || client == session->current.owner)) {
             client_log(client, id, stream, text);
+            heard = true;
+        }
     }
+    if (!heard)
+        backlog_add(&session->backlog, stream, text);
 }
 
 /* ---- actions --------------------------------------------------------------------------------------- */

@@ -16,6 +16,7 @@
 #ifndef AGENT_SESSION_H
 #define AGENT_SESSION_H
 
+#include "agent/backlog.h"
 #include "agent/base/loop.h"
 #include "agent/client.h"
 #include "agent/failure.h"
@@ -58,6 +59,7 @@ struct session {
     bool holding;              /* `held` waits for room at the owner */
     struct proto_message held; /* from the function */
     struct output output;
+    struct backlog backlog; /* of output that no client got */
     uint64_t started_ns;
     uint64_t served; /* invocations since it started */
     struct invocation current;

@@ -177,6 +177,22 @@ void next_works(struct talk *talk)
     talk_expect_answer(talk, "next", "next please");
 }
 
+int host_hand_off(const char *version)
+{
+    char program[600];
+    path_in(program, sizeof program, build_directory, "agent");
+    struct host host = {.agent = fork()};
+    if (host.agent == 0) {
+        if (version)
+            setenv("REKINDLE_HANDOFF", version, 1);
+        else
+            unsetenv("REKINDLE_HANDOFF");
+        execl(program, "agent", (char *)NULL);
+        _exit(126);
+    }
+    return agent_end(&host);
+}
+
 int host_find_programs(void)
 {
     char self[512] = "";

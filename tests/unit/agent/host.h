@@ -30,6 +30,9 @@ int host_set_up_misbehave(void **state);
 /* End it; what it exits with. */
 int host_tear_down(void **state);
 
+/* Run the agent the way init does, but with this version of the contract (NULL: none); what it exits with. */
+int host_hand_off(const char *version);
+
 void set_mode(struct host *host, const char *mode);
 /* Read the agent's log until it says `text`. */
 void wait_for_log(struct host *host, const char *text);

@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #include "agent/base/fd.h"
+#include "agent/handoff.h"
 #include "agent/proto/errors.h"
 #include "tests/unit/agent/host.h"
 
@@ -282,6 +283,13 @@ static void term_ends_the_agent_and_its_function(void **state)
     hang_up(second);
 }
 
+static void other_contract_of_init_is_refused(void **state)
+{
+    (void)state;
+    assert_int_equal(host_hand_off("2"), HANDOFF_EXIT_VERSION);
+    assert_int_equal(host_hand_off(NULL), HANDOFF_EXIT_VERSION);
+}
+
 int main(void)
 {
     if (host_find_programs() < 0)
@@ -303,6 +311,7 @@ int main(void)
         WITH_AGENT(one_client_too_many),
         WITH_AGENT(shutdown_ends_the_agent),
         WITH_AGENT(term_ends_the_agent_and_its_function),
+        cmocka_unit_test(other_contract_of_init_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

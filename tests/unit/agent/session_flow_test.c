@@ -177,6 +177,39 @@ static void logs_nobody_reads_are_dropped_and_counted(void **state)
     client_free(listener);
 }
 
+/* What an init prints before anyone listens reaches the first who wants it, its newest bytes, once. */
+static void output_before_the_first_client_is_kept(void **state)
+{
+    (void)state;
+    static char line[4096];
+    session_start(&session);
+    for (int i = 0; i < 3; i++) {
+        memset(line, 'a' + i, sizeof line);
+        assert_int_equal(write(fake.stderr_fd, line, sizeof line), sizeof line);
+        turns(2);
+    }
+    assert_int_equal(write(fake.stdout_fd, "hello\n", 6), 6);
+    turns(2);
+    struct talk *plain = client_new(), *first = client_new(), *second = client_new();
+    talk_hello(plain, false);
+    assert_true(talk_is_quiet(plain));
+    talk_hello(first, true);
+    struct talk_logs *logs = calloc(1, sizeof *logs);
+    talk_note_log(logs, talk_next(first));
+    talk_note_log(logs, talk_next(first));
+    assert_string_equal(logs->text[0], "hello\n");
+    assert_int_equal(logs->size[1], 8192);
+    assert_int_equal(logs->text[1][0], 'b');
+    assert_int_equal(logs->text[1][8191], 'c');
+    assert_int_equal(logs->dropped_bytes, 4096);
+    talk_hello(second, true);
+    assert_true(talk_is_quiet(second));
+    free(logs);
+    client_free(plain);
+    client_free(first);
+    client_free(second);
+}
+
 static void client_that_never_reads_is_closed(void **state)
 {
     (void)state;
@@ -222,6 +255,7 @@ int main(void)
         WITH_SESSION(slow_client_holds_the_function_back),
         WITH_SESSION(slow_function_holds_the_client_back),
         WITH_SESSION(logs_nobody_reads_are_dropped_and_counted),
+        WITH_SESSION(output_before_the_first_client_is_kept),
         WITH_SESSION(client_that_never_reads_is_closed),
         WITH_SESSION(answer_of_a_dead_function_still_reaches_a_slow_client),
     };
