@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -378,6 +379,63 @@ static void test_resets(void **state)
     close(client);
 }
 
+static void *run_loop(void *context)
+{
+    (void)loop_run(context);
+    return NULL;
+}
+
+/* A vCPU's thread brings the driver up and resets it, over and over, while the loop's thread serves clients.
+ */
+static void test_resets_from_another_thread(void **state)
+{
+    struct vsock_fixture *f = *state;
+    struct virtio_device *device = &f->vsock.device;
+    static uint8_t bytes[30000];
+    int clients[50];
+    pthread_t thread;
+    virtio_vsock_open_gate(&f->vsock);
+    assert_int_equal(pthread_create(&thread, NULL, run_loop, &f->loop), 0);
+    const uint64_t used_bytes = f->guest.used_bytes;
+    for (unsigned round = 0; round < 50; round++) {
+        memset(guest_at(&f->guest, used_bytes), 0, f->guest.used_bytes - used_bytes); /* nobody uses it now */
+        f->guest.used_bytes = used_bytes;
+        (void)guest_negotiate(device, 1ull << VIRTIO_RING_F_EVENT_IDX);
+        guest_queue_init(&f->rx, &f->guest, device, 0, 128);
+        guest_queue_init(&f->tx, &f->guest, device, 1, 128);
+        for (unsigned i = 0; i < 100; i++) {
+            const struct guest_buffer buffer = {f->rx_buffers + 4096u * i, 4096, true};
+            guest_queue_add(&f->rx, &buffer, 1, false);
+        }
+        guest_driver_ok(device);
+        clients[round] = vsock_client(f, "CONNECT 1\n");
+        assert_true(guest_wait_interrupt(device)); /* its request */
+        const struct virtio_vsock_hdr *request = guest_at(&f->guest, f->rx_buffers);
+        struct virtio_vsock_hdr answer = {.src_cid = GUEST_CID, .dst_cid = 2, .type = 1, .buf_alloc = 65536};
+        answer.src_port = request->dst_port;
+        answer.dst_port = request->src_port;
+        answer.op = OP(RESPONSE);
+        memcpy(guest_at(&f->guest, f->tx_buffer), &answer, sizeof answer);
+        const struct guest_buffer buffer = {f->tx_buffer, HEADER_BYTES, false};
+        (void)!write(clients[round], bytes, sizeof bytes);
+        guest_queue_add(&f->tx, &buffer, 1, false);
+        guest_queue_kick(&f->tx);
+        if (round % 2 == 0)
+            (void)guest_wait_interrupt(device);
+        guest_write32(device, 0x070, 0);
+        const uint16_t index = guest_queue_used(&f->rx)->idx;
+        (void)guest_interrupted(device);
+        assert_int_equal(guest_queue_used(&f->rx)->idx, index); /* nobody writes any more */
+    }
+    loop_stop(&f->loop);
+    pthread_join(thread, NULL);
+    while (loop_run_once(&f->loop, 0) > 1) /* the stop itself stays */
+        ;
+    assert_int_equal(f->vsock.connection_count, 0);
+    for (unsigned round = 0; round < 50; round++)
+        close(clients[round]);
+}
+
 static int try_init(struct vsock_fixture *f, const char *path)
 {
     struct virtio_vsock other;
@@ -447,6 +505,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_crowd, vsock_fixture_setup, vsock_fixture_teardown),
         cmocka_unit_test_setup_teardown(test_out_of_descriptors, vsock_fixture_setup, vsock_fixture_teardown),
         cmocka_unit_test_setup_teardown(test_resets, vsock_fixture_setup, vsock_fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_resets_from_another_thread, vsock_fixture_setup,
+                                        vsock_fixture_teardown),
         cmocka_unit_test_setup_teardown(test_socket_files, vsock_fixture_setup, vsock_fixture_teardown),
     };
     const int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
