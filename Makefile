@@ -182,6 +182,8 @@ INIT_DATA := $(BUILD)/tests/data/init/.made
 $(INIT_DATA): $(BUILD)/init $(BUILD)/tests/guest/stand-in tests/support/init-data.sh rootfs/build.sh rootfs/tree.sh
 	@tests/support/init-data.sh $(BUILD) $(@D)
 	@touch $@
+integration-parts: $(INIT_DATA)
+SCRIPT_TESTS += tests/unit/rootfs/images.sh
 
 # Images of the example functions, on the minimal base.
 IMAGES := $(BUILD)/images/hello.erofs $(BUILD)/images/wordcount.erofs $(BUILD)/images/misbehave.erofs
@@ -304,7 +306,7 @@ $(BUILD)/tests/data/init-%.erofs: $(BUILD)/images/misbehave.erofs
 	@rootfs/build.sh --base minimal --function $(BUILD)/tests/init-$* --init $(BUILD)/init --agent $(BUILD)/agent --out $@
 
 # What running VMs needs besides: the emulated host's packages, on machines that need one.
-HOST_PARTS := $(if $(findstring emulated:,$(shell hostvmm/kvmhost/needed)),build/.packages-kvmhost)
+HOST_PARTS := $(if $(findstring emulated:,$(shell hostvmm/kvmhost/needed)),build/.packages-kvmhost $(KVMHOST)/stamp)
 
 # make test ONLY="unit fuzz" MATCH='misbehave_*' FUZZ_SECONDS=10 narrows it down.
 .PHONY: integration-parts
