@@ -71,18 +71,21 @@ test_init_reports_bad_bootargs_and_ignores_them() {
 
 # ---- roots that are none ----------------------------------------------------------------------------------------------
 
+# As a second drive, because hostvmm looks at what is given as --rootfs and would not start.
 root_refused() { # text image
-    boot 11 "" --rootfs "$INIT_DATA/$2"
+    boot 11 root=vdb --rootfs "$INIT_DATA/root.erofs" --drive "$INIT_DATA/$2,ro"
     says "$1"
 }
 test_init_root_missing() {
     boot 11 ""
     says "init: error: no drive /dev/vda"
+    boot 11 root=vdc --rootfs "$INIT_DATA/root.erofs"
+    says "init: error: no drive /dev/vdc"
 }
-test_init_root_blank() { root_refused "drive /dev/vda is blank" blank; }
-test_init_root_no_file_system() { root_refused "drive /dev/vda holds no file system known here" text; }
-test_init_root_truncated() { root_refused "drive /dev/vda is truncated" truncated; }
-test_init_root_damaged() { root_refused "cannot mount /dev/vda (erofs)" damaged; }
+test_init_root_blank() { root_refused "drive /dev/vdb is blank" blank; }
+test_init_root_no_file_system() { root_refused "drive /dev/vdb holds no file system known here" text; }
+test_init_root_truncated() { root_refused "drive /dev/vdb is truncated" truncated; }
+test_init_root_damaged() { root_refused "cannot mount /dev/vdb (erofs)" damaged; }
 test_init_root_without_directories() {
     boot 13 "" --rootfs "$INIT_DATA/no-directories.erofs" # the overlay has room for them
     says "cannot start the agent"
