@@ -231,6 +231,8 @@ $(eval $(call unit_test,virtio/vsock_test,tests/unit/virtio/vsock_test.c tests/u
 	$(VIRTIO_TEST_SOURCES)))
 $(eval $(call unit_test,virtio/vsock_abuse_test,tests/unit/virtio/vsock_abuse_test.c tests/unit/virtio/vsock_fixture.c \
 	$(VIRTIO_TEST_SOURCES)))
+$(eval $(call unit_test,virtio/vsock_life_test,tests/unit/virtio/vsock_life_test.c tests/unit/virtio/vsock_fixture.c \
+	$(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,virtio_blk,tests/fuzz/virtio_blk.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,vsock,tests/fuzz/vsock.c $(VIRTIO_TEST_SOURCES)))
 
