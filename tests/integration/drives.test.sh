@@ -12,7 +12,7 @@ test_read_only_drive_takes_no_writes() {
     truncate -s 16M "$DIR/drive"
     before=$(sha256sum <"$DIR/drive")
     guest_run drive --drive "$DIR/drive,ro"
-    expect_text "$DIR/console" "drive: failed: opening /dev/vda: Permission denied"
+    expect_text "$DIR/console" "drive: failed: writing: Operation not permitted"
     expect "the drive" "$(sha256sum <"$DIR/drive")" "$before"
 }
 
