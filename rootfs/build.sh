@@ -70,7 +70,7 @@ tree_arch_name "$arch" >/dev/null || misuse "unknown architecture '$arch': want 
 [ -x "$function/bootstrap" ] || die "'$function/bootstrap' is not executable: chmod +x it"
 out_directory=$(dirname "$out")
 [ -d "$out_directory" ] && [ -w "$out_directory" ] || die "cannot write to directory '$out_directory'"
-for tool in "mkfs.erofs erofs-utils" "mksquashfs squashfs-tools" "file file"; do
+for tool in "mkfs.erofs erofs-utils" "mksquashfs squashfs-tools" "readelf binutils"; do
     case "$format:$tool" in
     erofs:mksquashfs* | squashfs:mkfs.erofs*) ;;
     *) command -v "${tool% *}" >/dev/null || die "no ${tool% *}: install the package ${tool#* }" ;;

@@ -20,6 +20,7 @@ fi
 tree_arch_name "$arch" >/dev/null || { echo "verify.sh: unknown architecture '$arch'" >&2; exit 2; }
 image=$1
 
+command -v readelf >/dev/null || { echo "verify.sh: no readelf: install the package binutils" >&2; exit 2; }
 refuse() { echo "problem: $*"; exit 1; }
 [ -e "$image" ] || refuse "no image '$image'"
 [ -f "$image" ] && [ -r "$image" ] || refuse "'$image' is not a file that can be read"

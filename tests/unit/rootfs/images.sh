@@ -306,7 +306,7 @@ every_problem_is_found() { # each in both formats
         fresh_tree "$work/t" && cp -f /bin/true "$work/t/sbin/agent" && pack_again &&
             bad "$sick" "dynamic binary without its loader: /sbin/agent" "agent is not static" || return 1
         fresh_tree "$work/t" && other_machine "$work/t/sbin/agent" && pack_again &&
-            bad "$sick" "wrong architecture: /sbin/agent is for ARM aarch64, the image for x86-64" || return 1
+            bad "$sick" "wrong architecture: /sbin/agent is for AArch64, the image for x86_64" || return 1
         fresh_tree "$work/t" && cp "$program" "$work/t/su" && chmod 4755 "$work/t/su" && pack_again &&
             bad "$sick" "setuid or setgid file: /su" || return 1
         fresh_tree "$work/t" && chmod 644 "$work/t/function/bootstrap" && pack_again &&
