@@ -44,9 +44,16 @@ static int halt(void)
     wait_for_term();
 }
 
+/* A variable's value, "" without one. */
+static const char *variable(const char *name)
+{
+    const char *value = getenv(name);
+    return value ? value : "";
+}
+
 static int crash(void)
 {
-    printf("stand-in: attempt %s\n", getenv(HANDOFF_ENV_ATTEMPT));
+    printf("stand-in: attempt %s\n", variable(HANDOFF_ENV_ATTEMPT));
     raise(SIGSEGV);
     return 0;
 }
@@ -66,7 +73,7 @@ static int recover(void)
 {
     static const char note[] = "/run/stand-in-child";
     int child = 0;
-    if (strcmp(getenv(HANDOFF_ENV_ATTEMPT), "0") == 0) {
+    if (strcmp(variable(HANDOFF_ENV_ATTEMPT), "0") == 0) {
         child = fork();
         if (child == 0)
             wait_for_term();
@@ -266,9 +273,9 @@ static int inspect(void)
     claim("working directory /", getcwd(directory, sizeof directory) && strcmp(directory, "/") == 0);
     while (environ[variables])
         variables++;
-    claim("four variables", variables == 4 && getenv("PATH") && strcmp(getenv("HOME"), "/") == 0);
-    claim("handoff version", strcmp(getenv(HANDOFF_ENV_VERSION), HANDOFF_VERSION_TEXT) == 0);
-    claim("attempt 0", strcmp(getenv(HANDOFF_ENV_ATTEMPT), "0") == 0);
+    claim("four variables", variables == 4 && getenv("PATH") && strcmp(variable("HOME"), "/") == 0);
+    claim("handoff version", strcmp(variable(HANDOFF_ENV_VERSION), HANDOFF_VERSION_TEXT) == 0);
+    claim("attempt 0", strcmp(variable(HANDOFF_ENV_ATTEMPT), "0") == 0);
     claim("/proc", mounted("proc", "/proc"));
     claim("/sys", mounted("sysfs", "/sys"));
     claim("/dev", mounted("devtmpfs", "/dev"));

@@ -34,6 +34,17 @@ static struct reports decode(struct bootargs *args, const char *line)
     return r;
 }
 
+static void assert_same(const struct bootargs *a, const struct bootargs *b)
+{
+    assert_string_equal(a->hostname, b->hostname);
+    assert_string_equal(a->root, b->root);
+    assert_string_equal(a->overlay, b->overlay);
+    assert_string_equal(a->agent, b->agent);
+    assert_int_equal(a->agent_restarts, b->agent_restarts);
+    assert_int_equal(a->grace_ms, b->grace_ms);
+    assert_int_equal(a->exit_port, b->exit_port);
+}
+
 static void defaults_hold_without_arguments(void **state)
 {
     struct bootargs args;
@@ -118,8 +129,9 @@ static void bad_arguments_are_reported_and_ignored(void **state)
         char line[256];
         snprintf(line, sizeof line, "x %s y", bad[i]);
         struct reports r = decode(&args, line);
-        if (r.count != 1 || memcmp(&args, &defaults, sizeof args) != 0)
+        if (r.count != 1)
             fail_msg("%s: %d reports", bad[i], r.count);
+        assert_same(&args, &defaults);
         assert_memory_equal(r.what, bad[i], strlen(r.what));
         assert_true(strlen(r.why) > 0);
     }
@@ -179,7 +191,7 @@ static void encode_writes_what_differs(void **state)
                               "rekindle.exit_port=0x510");
     struct bootargs back;
     assert_int_equal(decode(&back, line).count, 0);
-    assert_memory_equal(&args, &back, sizeof args);
+    assert_same(&args, &back);
 }
 
 static void encode_into_an_empty_line_needs_no_space(void **state)

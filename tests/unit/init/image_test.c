@@ -58,7 +58,7 @@ static void squashfs_is_known_and_measured(void **state)
 {
     (void)state;
     memset(head, 0, sizeof head);
-    memcpy(head, "hsqs", 4);
+    put(0, 0x73717368, 4); /* "hsqs" */
     put(40, 5000, 8);
     struct image_verdict v = image_identify(head, sizeof head, 8192);
     assert_int_equal(v.kind, IMAGE_SQUASHFS);
