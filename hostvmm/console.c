@@ -1,7 +1,8 @@
 /*
- * See console.h. Standard output may be shared with other programs, so its O_NONBLOCK flag is not ours to
- * set: terminals and pipes are opened anew through /proc, which gives an open file of our own; sockets take a
- * flag with each send; regular files do not block.
+ * See console.h. Output waits a few milliseconds for more to join it: guests write byte by byte, and a write
+ * and a switch of threads for each would cost more than the byte. Standard output may be shared with other
+ * programs, so its O_NONBLOCK flag is not ours to set: terminals and pipes are opened anew through /proc,
+ * which gives an open file of our own; sockets take a flag with each send; regular files do not block.
  */
 #include "hostvmm/console.h"
 
@@ -17,6 +18,8 @@
 
 #include "agent/base/fd.h"
 #include "agent/base/log.h"
+
+#define FLUSH_DELAY_NS 5000000u
 
 static int open_again(int fd, int flags)
 {
@@ -87,6 +90,8 @@ int console_init(struct console *console, enum console_kind kind, const char *pa
         .in_fd = -1,
         .wake_fd = -1,
         .wake = {.fd = -1},
+        .flush_fd = -1,
+        .flush = {.fd = -1},
         .writable = {.fd = -1},
         .readable = {.fd = -1},
     };
@@ -139,7 +144,7 @@ static void console_transmit(void *context, uint8_t byte)
     if (console->count < CONSOLE_BUFFER_BYTES) {
         console->buffer[(console->first + console->count++) % CONSOLE_BUFFER_BYTES] = byte;
         if (console->count == 1)
-            wake_loop(console);
+            (void)loop_timer_arm(console->flush_fd, FLUSH_DELAY_NS);
     } else {
         console->dropped_bytes++;
     }
@@ -220,6 +225,14 @@ static void on_readable(void *context, uint32_t events)
     pump_input(context);
 }
 
+static void on_flush(void *context, uint32_t events)
+{
+    struct console *console = context;
+    (void)events;
+    loop_timer_clear(console->flush_fd);
+    flush(console);
+}
+
 static void on_wake(void *context, uint32_t events)
 {
     struct console *console = context;
@@ -227,7 +240,6 @@ static void on_wake(void *context, uint32_t events)
     (void)events;
     const ssize_t n = read(console->wake_fd, &count, sizeof count);
     (void)n;
-    flush(console);
     if (console->in_fd >= 0 && console->readable.fd < 0 && serial_room(console->serial) > 0)
         watch_input(console, true);
     if (console->in_fd >= 0 && console->readable.fd < 0)
@@ -258,7 +270,12 @@ int console_attach(struct console *console, struct serial *serial, struct loop *
     console->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (console->wake_fd < 0)
         return -errno;
-    const int error = loop_add(loop, &console->wake, console->wake_fd, EPOLLIN, on_wake, console);
+    console->flush_fd = loop_timer_open();
+    if (console->flush_fd < 0)
+        return console->flush_fd;
+    int error = loop_add(loop, &console->wake, console->wake_fd, EPOLLIN, on_wake, console);
+    if (error == 0)
+        error = loop_add(loop, &console->flush, console->flush_fd, EPOLLIN, on_flush, console);
     if (error)
         return error;
     if (console->in_fd >= 0 && console->in_is_terminal)
@@ -281,11 +298,13 @@ void console_fini(struct console *console)
                  (unsigned long long)console->dropped_bytes);
     if (console->loop) {
         loop_remove(console->loop, &console->wake);
+        loop_remove(console->loop, &console->flush);
         loop_remove(console->loop, &console->writable);
         loop_remove(console->loop, &console->readable);
         if (console->in_is_terminal)
             (void)tcsetattr(STDIN_FILENO, TCSANOW, &console->terminal);
     }
+    fd_close(&console->flush_fd);
     fd_close(&console->wake_fd);
     fd_close(&console->in_fd);
     fd_close(&console->out_fd);

@@ -29,8 +29,10 @@ struct console {
     struct serial *serial;
     int out_fd;  /* -1: output goes nowhere */
     int in_fd;   /* -1: no input */
-    int wake_fd; /* tells the loop that there is something to write, or room for input */
+    int wake_fd; /* tells the loop that there is room for input */
     struct loop_source wake;
+    int flush_fd; /* timer: tells the loop that output has waited long enough for more to join it */
+    struct loop_source flush;
     struct loop_source writable; /* while the reader of out_fd is slow */
     struct loop_source readable; /* while the guest can take input */
     bool out_is_socket;

@@ -148,7 +148,10 @@ static int load_kernel(struct machine *machine, const struct config *config)
         .initrd_bytes = files->initrd.size_bytes,
         .virtio_count = machine->virtio_count,
     };
-    return arch_boot(vm, &info) ? HOSTVMM_EXIT_HOST : 0;
+    if (arch_boot(vm, &info))
+        return HOSTVMM_EXIT_HOST;
+    boot_use_huge_pages(&files->plan, &vm->memory);
+    return 0;
 }
 
 int machine_build(struct machine *machine, const struct config *config, struct loop *loop,

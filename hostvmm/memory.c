@@ -14,14 +14,44 @@
 #include "agent/base/fd.h"
 #include "hostvmm/arch/arch.h"
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+
+/*
+ * Map one region at an address that huge pages can be mapped at: reserve more than is needed, cut off what
+ * is too much. NULL, and errno, on failure.
+ */
+static void *map_aligned(int fd, uint64_t size_bytes, uint64_t offset)
+{
+    const size_t reserved_bytes = size_bytes + GUEST_HUGE_PAGE_BYTES;
+    uint8_t *reserved =
+        mmap(NULL, reserved_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reserved == MAP_FAILED)
+        return NULL;
+    const size_t before = -(uintptr_t)reserved & (GUEST_HUGE_PAGE_BYTES - 1);
+    uint8_t *host = reserved + before;
+    const size_t after = reserved_bytes - before - size_bytes;
+    if (before > 0)
+        (void)munmap(reserved, before);
+    if (after > 0)
+        (void)munmap(host + size_bytes, after);
+    if (mmap(host, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd,
+             (off_t)offset) != MAP_FAILED)
+        return host;
+    const int saved_errno = errno;
+    (void)munmap(host, size_bytes);
+    errno = saved_errno;
+    return NULL;
+}
+
 static int map_regions(struct guest_memory *memory)
 {
     uint64_t offset = 0;
     for (unsigned i = 0; i < memory->region_count; i++) {
         struct guest_region *region = &memory->regions[i];
-        void *host = mmap(NULL, region->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                          memory->fd, (off_t)offset);
-        if (host == MAP_FAILED)
+        void *host = map_aligned(memory->fd, region->size_bytes, offset);
+        if (!host)
             return -errno;
         region->host = host;
         region->file_offset_bytes = offset;
@@ -75,6 +105,20 @@ void *guest_memory_at(const struct guest_memory *memory, struct gpa at, uint64_t
             return region->host + offset;
     }
     return NULL;
+}
+
+void guest_memory_use_huge(const struct guest_memory *memory, struct gpa at, uint64_t size)
+{
+    uint8_t *host = memory->fd >= 0 ? guest_memory_at(memory, at, size) : NULL;
+    const uint64_t mask = GUEST_HUGE_PAGE_BYTES - 1;
+    if (!host || ((uintptr_t)host | size) & mask)
+        return;
+    /* The kernel collapses a range only where something is in it. */
+    for (uint64_t block = 0; block < size; block += GUEST_HUGE_PAGE_BYTES) {
+        volatile uint8_t *byte = host + block;
+        *byte = *byte;
+    }
+    (void)madvise(host, size, MADV_COLLAPSE);
 }
 
 /* The part of [at, at + size) that lies in the region `at` is in: its host address and length. */

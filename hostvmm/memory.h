@@ -51,4 +51,11 @@ void *guest_memory_at(const struct guest_memory *memory, struct gpa at, uint64_t
 int guest_memory_read(const struct guest_memory *memory, struct gpa at, void *to, uint64_t size);
 int guest_memory_write(const struct guest_memory *memory, struct gpa at, const void *from, uint64_t size);
 
+/*
+ * Advice: back a range that is known to be used with huge pages now, where the host can: one fault instead of
+ * 512. `at` and `size` are multiples of GUEST_HUGE_PAGE_BYTES, else nothing happens. The contents stay.
+ */
+#define GUEST_HUGE_PAGE_BYTES (2u * 1024 * 1024)
+void guest_memory_use_huge(const struct guest_memory *memory, struct gpa at, uint64_t size);
+
 #endif

@@ -15,6 +15,12 @@
 #include "hostvmm/arch/arch.h"
 
 #define PAGE_BYTES 4096u
+#define HUGE_BYTES ((uint64_t)GUEST_HUGE_PAGE_BYTES)
+
+/* Linux's struct page: 64 bytes for each 4 KiB. */
+#define PAGE_STRUCTURES_SHARE 64u
+#define LOW_HUGE_PAGES        2u
+#define TOP_HUGE_PAGES_MAX    32u
 
 static int read_file(void *context, uint64_t offset, void *to, size_t size)
 {
@@ -136,4 +142,48 @@ int boot_load_initrd(const struct initrd *initrd, const struct guest_memory *mem
     if (initrd->fd >= 0)
         return load_part(initrd->fd, 0, memory, at, initrd->size_bytes);
     return guest_memory_write(memory, at, initrd->data, initrd->size_bytes);
+}
+
+/* How much of the huge page at `block` the kernel's segments take. */
+static uint64_t kernel_share(const struct kernel_plan *plan, uint64_t block)
+{
+    uint64_t share = 0;
+    for (unsigned i = 0; i < plan->segment_count; i++) {
+        const uint64_t start = plan->segments[i].at.value;
+        const uint64_t end = start + plan->segments[i].memory_bytes;
+        const uint64_t from = start > block ? start : block;
+        const uint64_t to = end < block + HUGE_BYTES ? end : block + HUGE_BYTES;
+        share += to > from ? to - from : 0;
+    }
+    return share;
+}
+
+/* The image, in runs of huge pages: each run is one call, for each call looks at every processor. */
+static void use_huge_for_image(const struct kernel_plan *plan, const struct guest_memory *memory)
+{
+    uint64_t run = 0;
+    for (uint64_t block = 0; block < plan->end + HUGE_BYTES; block += HUGE_BYTES) {
+        if (kernel_share(plan, block) >= HUGE_BYTES / 4) {
+            run += HUGE_BYTES;
+            continue;
+        }
+        if (run > 0)
+            guest_memory_use_huge(memory, gpa_of(block - run), run);
+        run = 0;
+    }
+}
+
+void boot_use_huge_pages(const struct kernel_plan *plan, const struct guest_memory *memory)
+{
+    const struct guest_region *top = &memory->regions[memory->region_count - 1];
+    uint64_t structures = memory->size_bytes / PAGE_STRUCTURES_SHARE / HUGE_BYTES + 1;
+    if (structures > TOP_HUGE_PAGES_MAX)
+        structures = TOP_HUGE_PAGES_MAX;
+    use_huge_for_image(plan, memory);
+    guest_memory_use_huge(memory, gpa_of(0), LOW_HUGE_PAGES * HUGE_BYTES);
+    /* The very last huge page holds the initrd and little else. */
+    const uint64_t end = (top->base + top->size_bytes) / HUGE_BYTES * HUGE_BYTES - HUGE_BYTES;
+    const uint64_t size = structures * HUGE_BYTES;
+    if (end > top->base + size && (memory->region_count > 1 || end - size >= plan->end))
+        guest_memory_use_huge(memory, gpa_of(end - size), size);
 }

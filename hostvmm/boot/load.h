@@ -33,6 +33,10 @@ int boot_place_initrd(const struct kernel_plan *plan, const struct guest_memory 
 int boot_load_kernel(const struct kernel_plan *plan, int fd, const struct guest_memory *memory);
 int boot_load_initrd(const struct initrd *initrd, const struct guest_memory *memory, struct gpa at);
 
+/* Back with huge pages what every Linux touches while it boots: its own image, the lowest memory, and its
+ * page structures at the top of RAM. After loading. Only ever costs or saves time. */
+void boot_use_huge_pages(const struct kernel_plan *plan, const struct guest_memory *memory);
+
 /* The initrd with Rekindle's init that is part of this program (initramfs.S). */
 extern const uint8_t boot_initramfs[];
 extern const uint8_t boot_initramfs_end[];

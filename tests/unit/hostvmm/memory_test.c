@@ -70,6 +70,31 @@ static void sizes_out_of_range_are_refused(void **state)
     assert_int_equal(guest_memory_init(&memory, 12345), -EINVAL);
 }
 
+static void huge_pages_keep_the_contents(void **state)
+{
+    (void)state;
+    struct guest_memory memory;
+    const uint64_t huge = GUEST_HUGE_PAGE_BYTES;
+    assert_int_equal(guest_memory_init(&memory, 32ull << 20), 0);
+    assert_int_equal((uintptr_t)memory.regions[0].host % huge, 0);
+    uint8_t *bytes = guest_memory_at(&memory, gpa_of(huge), 3 * huge);
+    bytes[0] = 1;
+    bytes[5000] = 2;
+    bytes[3 * huge - 1] = 3;
+    guest_memory_use_huge(&memory, gpa_of(huge), 3 * huge);
+    assert_int_equal(bytes[0], 1);
+    assert_int_equal(bytes[1], 0);
+    assert_int_equal(bytes[5000], 2);
+    assert_int_equal(bytes[3 * huge - 1], 3);
+    /* Ranges that make no sense are no advice. */
+    guest_memory_use_huge(&memory, gpa_of(4096), huge);
+    guest_memory_use_huge(&memory, gpa_of(0), 4096);
+    guest_memory_use_huge(&memory, gpa_of(0), 64ull << 20);
+    guest_memory_fini(&memory);
+    guest_memory_over(&memory, bytes, 0);
+    guest_memory_use_huge(&memory, gpa_of(0), huge);
+}
+
 /* Two regions of 64 bytes, the second right after the first, or with a gap. */
 static void two_regions(struct guest_memory *memory, uint8_t *low, uint8_t *high, uint64_t second_base)
 {
@@ -139,6 +164,7 @@ int main(void)
         cmocka_unit_test(layout_has_a_hole_below_4_gib),
         cmocka_unit_test(layout_refuses_odd_sizes),
         cmocka_unit_test(ram_is_one_descriptor),
+        cmocka_unit_test(huge_pages_keep_the_contents),
         cmocka_unit_test(sizes_out_of_range_are_refused),
         cmocka_unit_test(host_addresses_stay_in_one_region),
         cmocka_unit_test(copies_cross_adjacent_regions),
