@@ -15,6 +15,8 @@
 #define PHDRS_MAX       64
 #define NOTES_MAX_BYTES 4096
 #define NOTE_PVH_ENTRY  18
+/* Linux is linked to run in the upper half of the address space; programs are not. */
+#define UPPER_HALF 0xffff800000000000ull
 
 static const char *machine_name(unsigned machine)
 {
@@ -32,7 +34,7 @@ static const char *machine_name(unsigned machine)
     case EM_S390:
         return "S/390";
     default:
-        return "another architecture";
+        return "one not known here";
     }
 }
 
@@ -45,8 +47,9 @@ static int check_header(const struct kernel_source *source, const Elf64_Ehdr *he
     if (header->e_ident[EI_DATA] != ELFDATA2LSB)
         return kernel_refuse(error, "for a big-endian machine; this hostvmm boots x86-64 kernels");
     if (header->e_machine != EM_X86_64)
-        return kernel_refuse(error, "for %s (ELF machine %u); this hostvmm boots x86-64 kernels",
-                             machine_name(header->e_machine), header->e_machine);
+        return kernel_refuse(
+            error, "for another architecture: %s (ELF machine %u); this hostvmm boots x86-64 kernels",
+            machine_name(header->e_machine), header->e_machine);
     if (header->e_ident[EI_CLASS] != ELFCLASS64)
         return kernel_refuse(error, "a 32-bit ELF file; this hostvmm boots x86-64 kernels");
     if (header->e_type != ET_EXEC && header->e_type != ET_DYN)
@@ -106,6 +109,14 @@ static int read_notes(const struct kernel_source *source, const Elf64_Phdr *phdr
     return 0;
 }
 
+static bool is_linked_as_linux(const Elf64_Phdr *phdrs, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (phdrs[i].p_type == PT_LOAD && phdrs[i].p_vaddr >= UPPER_HALF)
+            return true;
+    return false;
+}
+
 static int add_segment(const Elf64_Phdr *phdr, struct kernel_plan *plan, struct kernel_error *error)
 {
     if (phdr->p_memsz == 0)
@@ -154,6 +165,9 @@ int kernel_parse_elf(const struct kernel_source *source, const uint8_t *head, st
         return result;
     if (plan->segment_count == 0)
         return kernel_refuse(error, "an ELF file without a loadable segment");
+    if (plan->protocol == KERNEL_LINUX64 && !is_linked_as_linux(phdrs, header.e_phnum))
+        return kernel_refuse(error,
+                             "a program, not a kernel: it has no PVH entry and is not linked as Linux is");
     plan->initrd_end = UINT32_MAX; /* both protocols name it with a 32-bit address, or gain nothing by more */
     plan->command_line_max = 2047;
     return 0;

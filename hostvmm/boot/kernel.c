@@ -76,7 +76,7 @@ static const char *other_format(const uint8_t *head)
         const char *magic;
         const char *name;
     } formats[] = {
-        {56, 4, "ARM\x64", "a Linux kernel for AArch64"},
+        {56, 4, "ARM\x64", "a Linux kernel for another architecture, AArch64"},
         {0, 2, "\x1f\x8b", "compressed with gzip: unpack it first"},
         {0, 4, "\x28\xb5\x2f\xfd", "compressed with zstd: unpack it first"},
         {0, 5, "\xfd\x37zXZ", "compressed with xz: unpack it first"},

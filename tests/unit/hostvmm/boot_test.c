@@ -61,6 +61,17 @@ static void an_elf_without_it_is_entered_in_long_mode(void **state)
     assert_int_equal(plan.setup_header_bytes, 0);
 }
 
+static void a_program_is_no_kernel(void **state)
+{
+    (void)state;
+    test_image_elf(&image, false);
+    test_image_phdr(&image, 0)->p_vaddr = 0x1000000;
+    test_image_phdr(&image, 1)->p_vaddr = 0x1100000;
+    refused("a program");
+    test_image_header(&image)->e_phnum = 3; /* but whatever has the note is what it says */
+    assert_int_equal(parse(), 0);
+}
+
 static void a_bzimage_is_entered_in_long_mode(void **state)
 {
     (void)state;
@@ -102,13 +113,13 @@ static void kernels_of_other_machines_are_named(void **state)
     (void)state;
     test_image_elf(&image, true);
     test_image_header(&image)->e_machine = EM_AARCH64;
-    refused("for AArch64");
+    refused("architecture: AArch64");
     test_image_header(&image)->e_machine = EM_RISCV;
     refused("RISC-V");
     test_image_header(&image)->e_machine = EM_386;
     refused("32-bit x86");
     test_image_header(&image)->e_machine = 4711;
-    refused("another architecture");
+    refused("not known here");
     test_image_elf(&image, true);
     test_image_header(&image)->e_ident[EI_DATA] = ELFDATA2MSB;
     refused("big-endian");
@@ -418,6 +429,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_elf_with_the_note_is_entered_by_pvh),
         cmocka_unit_test(an_elf_without_it_is_entered_in_long_mode),
+        cmocka_unit_test(a_program_is_no_kernel),
         cmocka_unit_test(a_bzimage_is_entered_in_long_mode),
         cmocka_unit_test(what_is_no_kernel_is_named),
         cmocka_unit_test(kernels_of_other_machines_are_named),

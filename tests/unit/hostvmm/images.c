@@ -47,6 +47,7 @@ void test_image_elf(struct test_image *image, bool pvh)
     *test_image_phdr(image, 0) = (Elf64_Phdr){
         .p_type = PT_LOAD,
         .p_offset = SEGMENT_0,
+        .p_vaddr = 0xffffffff81000000,
         .p_paddr = 0x1000000,
         .p_filesz = 0x800,
         .p_memsz = 0x800,
@@ -54,6 +55,7 @@ void test_image_elf(struct test_image *image, bool pvh)
     *test_image_phdr(image, 1) = (Elf64_Phdr){
         .p_type = PT_LOAD,
         .p_offset = SEGMENT_1,
+        .p_vaddr = 0xffffffff81100000,
         .p_paddr = 0x1100000,
         .p_filesz = 0x400,
         .p_memsz = 0x3000,
