@@ -69,7 +69,7 @@ else
     tree=$(cd "$tree" && pwd)
     (
         flock 8
-        [ -f "$tree/.unpacked" ] && patches_fit && exit 0
+        [ -f "$tree/.unpacked" ] && [ -f "$tree/Kconfig" ] && patches_fit && exit 0
         find "$tree" -mindepth 1 -delete
         echo "kernel: unpacking $source into $tree"
         tar -xf "$source" -C "$tree" --strip-components=1 && touch "$tree/.unpacked"
