@@ -100,12 +100,10 @@ export KBUILD_BUILD_USER=rekindle KBUILD_BUILD_HOST=rekindle LC_ALL=C
 unset LOCALVERSION KCFLAGS KCPPFLAGS KBUILD_EXTRA_SYMBOLS 2>/dev/null || true
 kernel_make() { make -C "$tree" O="$objects" ARCH=$srcarch "$@"; }
 
-# tinyconfig, with our fragments in the same pass: what nobody asks for is off, also below an option that we switch on.
+# tinyconfig is allnoconfig and six options, which the fragments decide for themselves. In the same pass: so that what nobody
+# asks for is off, also below an option that we switch on.
 # shellcheck disable=SC2086
-{
-    grep -hv CONFIG_EXPERT "$tree/kernel/configs/tiny-base.config"
-    cat $fragments
-} >"$objects/fragments.tmp"
+cat $fragments >"$objects/fragments.tmp"
 if ! cmp -s "$objects/fragments.tmp" "$objects/fragments" || [ ! -f "$objects/.config" ]; then
     kernel_make -s KCONFIG_ALLCONFIG="$objects/fragments.tmp" allnoconfig >"$out/build.log" 2>&1 ||
         fail "making the configuration failed, see $out/build.log"
