@@ -215,6 +215,8 @@ $(eval $(call unit_test,hostvmm/serial_test,tests/unit/hostvmm/serial_test.c hos
 	hostvmm/device/lifecycle.c hostvmm/device/irq.c))
 $(eval $(call unit_test,hostvmm/config_test,tests/unit/hostvmm/config_test.c hostvmm/config.c hostvmm/timeline.c \
 	init/bootargs.c agent/base/fd.c))
+$(eval $(call unit_test,hostvmm/console_test,tests/unit/hostvmm/console_test.c hostvmm/console.c \
+	hostvmm/device/serial.c hostvmm/device/irq.c $(BASE_SOURCES)))
 $(eval $(call fuzz_target,kernel_loader,tests/fuzz/kernel_loader.c $(HOSTVMM_LOAD_SOURCES)))
 
 # ---- hostvmm: device/virtio --------------------------------------------------------------------------------------
@@ -279,7 +281,8 @@ $(eval $(call musl_program,tests/guest/drive,tests/guest/drive.c))
 $(eval $(call musl_program,tests/guest/devices,tests/guest/devices.c))
 $(eval $(call musl_program,tests/guest/scribe,tests/guest/scribe.c))
 $(eval $(call musl_program,tests/guest/quitter,tests/guest/quitter.c))
-GUEST_INITRAMFS := $(foreach guest,poweroff facts drive devices,$(BUILD)/tests/guest/$(guest).cpio)
+$(eval $(call musl_program,tests/guest/kernel-features,tests/guest/kernel-features-limits.c tests/guest/kernel-features-machine.c tests/guest/kernel-features.c))
+GUEST_INITRAMFS := $(foreach guest,poweroff facts drive devices kernel-features,$(BUILD)/tests/guest/$(guest).cpio)
 $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
 	@rootfs/initramfs.sh $< $@
 

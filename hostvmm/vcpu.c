@@ -145,7 +145,6 @@ static void *vcpu_main(void *argument)
     while (!vm_ended(vcpu->vm)) {
         const int result = kvm_call_number(vcpu->fd, KVM_RUN, 0);
         if (result == 0) {
-            vcpu->exits++;
             serve_exit(vcpu);
         } else if (result != -EINTR && result != -EAGAIN) {
             log_error("vCPU %u: KVM_RUN: %s", vcpu->index, strerror(-result));

@@ -16,7 +16,6 @@ struct vcpu {
     int fd;
     struct kvm_run *run; /* shared with KVM */
     pthread_t thread;
-    uint64_t exits; /* to this program; written by the thread alone */
 };
 
 /* 0 or -errno, with a message logged. vcpu_fini also after a failure. */
