@@ -326,8 +326,7 @@ test: $(call wanted,unit,$(UNIT_TESTS)) $(call wanted,script,$(MUSL_PROGRAMS) $(
 demo: $(BUILD)/hostvmm $(IMAGES) $(KERNEL)/vmlinux | $(HOST_PARTS)
 	@tests/support/demo.sh $(BUILD)
 
-$(eval $(call musl_program,tests/bench/stopwatch,tests/bench/stopwatch.c))
-bench: $(BUILD)/hostvmm $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(BUILD)/tests/bench/stopwatch \
+bench: $(BUILD)/hostvmm $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(BUILD)/kvmhost-count \
 	$(KERNEL)/vmlinux | build/.packages-kvmhost
 	@tests/bench/run.sh $(BUILD)
 

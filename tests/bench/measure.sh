@@ -10,7 +10,7 @@ build=$1
 hostvmm=$build/hostvmm
 kernel=${KERNEL:-build/kernel/vmlinux}
 poweroff=$build/tests/guest/poweroff.cpio
-stopwatch=$build/tests/bench/stopwatch
+count=$build/kvmhost-count
 dir=$(mktemp -d /tmp/rekindle-bench.XXXXXX)
 vm=
 end() {
@@ -26,17 +26,26 @@ fail() {
 }
 minsn() { awk -v ns="$1" 'BEGIN { printf "%.3f", ns / 1e6 }'; }
 
-boot_times() {
-    ours=$($stopwatch 5 "$hostvmm" run --kernel "$kernel" --initrd "$poweroff" --memory 128 2>"$dir/host") || fail "hostvmm's boot failed"
-    echo "boot_to_pid1_poweroff_minsn $(minsn "$ours")"
-    # The same kernel, initrd and memory; no device the guest does not need, no firmware but its smallest.
-    theirs=$($stopwatch 5 qemu-system-x86_64 -M microvm,acpi=on,x-option-roms=off,pit=off,pic=off,rtc=off,isa-serial=off \
-        -enable-kvm -cpu host -smp 1 -m 128 -nodefaults -no-user-config -nographic -no-reboot \
-        -kernel "$kernel" -initrd "$poweroff" -append "quiet" 2>"$dir/host") || fail "QEMU's boot failed"
-    echo "boot_to_pid1_poweroff_qemu_minsn $(minsn "$theirs")"
+median() { sort -n | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] }'; }
+
+# The median of five runs of a command, from its start to its end. The first is cold: its program's pages are mapped anew.
+cost() { # key command...
+    key=$1
+    shift
+    : >"$dir/costs"
+    for _ in 1 2 3 4 5; do
+        "$count" --output "$dir/costs" -- "$@" >/dev/null 2>"$dir/host" </dev/null || fail "$key: $1 failed"
+    done
+    echo "$key $(sed 's/^minsn=//' "$dir/costs" | median)"
 }
 
-median() { sort -n | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] }'; }
+boot_times() {
+    cost boot_to_pid1_poweroff_minsn "$hostvmm" run --kernel "$kernel" --initrd "$poweroff" --memory 128
+    # The same kernel, initrd and memory; no device the guest does not need, no firmware but its smallest.
+    cost boot_to_pid1_poweroff_qemu_minsn qemu-system-x86_64 \
+        -M microvm,acpi=on,x-option-roms=off,pit=off,pic=off,rtc=off,isa-serial=off -enable-kvm -cpu host -smp 1 -m 128 \
+        -nodefaults -no-user-config -nographic -no-reboot -kernel "$kernel" -initrd "$poweroff" -append "quiet"
+}
 
 invoke() { # key event
     "$hostvmm" invoke --vsock "$dir/vm.sock" --event "$2" --wait 60000 --repeat 9 --json >"$dir/reports" 2>"$dir/errors" ||

@@ -26,6 +26,7 @@ for file in tests/integration/*.test.sh; do
 done
 set -- $selected
 echo "integration: $# tests"
+echo "integration: to run:$(for test in "$@"; do printf ' %s' "${test##*:}"; done)"
 
 now_ms() { read -r up _ </proc/uptime && echo "$((${up%.*} * 1000 + 1${up#*.} * 10 - 1000))"; }
 

@@ -110,6 +110,55 @@ fuzz_end() { # target
     fi
 }
 
+# The emulated host is killed when no test reports within this time, which is past any test's own limit.
+silence_seconds=180
+
+# One emulated host (or this machine) for as many tests as it lives for: appends to the log, sets code.
+integration_once() { # globs
+    # One processor: QEMU 7.2 with more may run code that another processor has just patched (the host's KVM does so
+    # at the start of VMs), and then its kernel dies of a stray breakpoint.
+    # shellcheck disable=SC2046
+    hostvmm/kvmhost/run --cpus 1 --timeout 1800 $(tests/support/hand-in.sh "$build") -- \
+        tests/integration/run.sh "$build" "$1" >>"$log" 2>&1 &
+    runner=$!
+    tail -c +1 -f --pid=$runner "$log" &
+    follower=$!
+    (
+        while kill -0 $runner 2>/dev/null; do
+            age=$(($(date +%s) - $(stat -c %Y "$log")))
+            if [ $age -gt $silence_seconds ]; then
+                echo "integration: nothing reported for $age s: ending the host" >>"$log"
+                kill -TERM $runner
+                break
+            fi
+            sleep 5
+        done
+    ) &
+    watcher=$!
+    code=0
+    wait $runner || code=$?
+    wait $watcher $follower || true
+}
+
+# The suite. Should the emulated host itself die or stop, the tests that have not reported run in a new one, once: what
+# QEMU loses is not what is tested here. A test that is under way both times has failed.
+integration() { # globs
+    integration_once "$1"
+    reported=$(sed -n 's/^ok \([a-z0-9_]*\) .*/\1/p; s/^not ok \([a-z0-9_]*\):.*/\1/p' "$log" | tr '\n' ' ')
+    promised=$(sed -n 's/^integration: \([0-9]*\) tests$/\1/p' "$log" | head -n 1)
+    # shellcheck disable=SC2086
+    if [ "$(echo $reported | wc -w)" -lt "${promised:-0}" ]; then
+        echo "integration: the host ended (exit code $code) with tests to go: they run in a new one"
+        mv "$log" "$log.first"
+        rest=$(sed -n 's/^integration: to run: //p' "$log.first" | tr ' ' '\n' | grep -vxF "$(echo $reported | tr ' ' '\n')" | tr '\n' ' ')
+        : >"$log"
+        integration_once "$rest"
+        cat "$log.first" "$log" | grep -v '^integration: [0-9]* tests$' >"$log.both"
+        { echo "integration: $promised tests" && cat "$log.both"; } >"$log"
+        rm -f "$log.both"
+    fi
+}
+
 if wanted unit; then
     for program in ${UNIT_TESTS:-}; do unit "$program"; done
 fi
@@ -130,18 +179,8 @@ if wanted fuzz; then
 fi
 if wanted integration; then
     log=$logs/integration.log
-    code_file=$logs/integration.code
-    # Streamed and kept; the pipe would hide the exit code, which goes by a file.
-    {
-        code=0
-        # One processor: QEMU 7.2 with more may run code that another processor has just patched (the host's KVM does so
-        # at the start of VMs), and then its kernel dies of a stray breakpoint.
-        # shellcheck disable=SC2046
-        hostvmm/kvmhost/run --cpus 1 --timeout 1800 $(tests/support/hand-in.sh "$build") -- \
-            tests/integration/run.sh "$build" "$match" || code=$?
-        echo "$code" >"$code_file"
-    } 2>&1 | tee "$log"
-    code=$(cat "$code_file")
+    : >"$log"
+    integration "$match"
     add_lines integration "$log" "$code"
     # The suite says how many it means to run: what is missing has failed.
     promised=$(sed -n 's/^integration: \([0-9]*\) tests$/\1/p' "$log" | tail -n 1)
