@@ -11,8 +11,7 @@ if [ "${1:-}" != --inside ]; then
     build=$1
     [ -f $text ] || { echo "demo: no $text here: install Debian's base-files" >&2; exit 1; }
     hostvmm/kvmhost/run --check | sed 's/^/demo: where: /'
-    # shellcheck disable=SC2046
-    exec hostvmm/kvmhost/run --cpus 1 --timeout 120 $(tests/support/hand-in.sh "$build") -- tests/support/demo.sh --inside "$build" \
+    exec tests/support/in-host.sh "$build" 120 tests/support/demo.sh --inside "$build" \
         "$(wc -lwc <$text | awk '{ print $1, $2, $3 }')"
 fi
 

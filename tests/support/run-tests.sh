@@ -115,11 +115,7 @@ silence_seconds=180
 
 # One emulated host (or this machine) for as many tests as it lives for: appends to the log, sets code.
 integration_once() { # globs
-    # One processor: QEMU 7.2 with more may run code that another processor has just patched (the host's KVM does so
-    # at the start of VMs), and then its kernel dies of a stray breakpoint.
-    # shellcheck disable=SC2046
-    hostvmm/kvmhost/run --cpus 1 --timeout 1800 $(tests/support/hand-in.sh "$build") -- \
-        tests/integration/run.sh "$build" "$1" >>"$log" 2>&1 &
+    tests/support/in-host.sh "$build" 1800 tests/integration/run.sh "$build" "$1" >>"$log" 2>&1 &
     runner=$!
     tail -c +1 -f --pid=$runner "$log" &
     follower=$!
