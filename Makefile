@@ -130,7 +130,7 @@ $(BUILD)/function-exec: $(call musl,agent/function/exec.c) $(BUILD)/libfunction.
 $(eval $(call unit_test,function_test,tests/unit/function/function_test.c $(FUNCTION_LIBRARY_SOURCES)))
 SCRIPT_TESTS += tests/unit/function/local.test.sh
 
-# The HTTP form of the function contract: bytes only. The agent does not serve it yet.
+# The HTTP form of the function contract, as far as bytes go.
 HTTP_SOURCES := agent/http.c agent/http_reply.c agent/http_failure.c
 $(eval $(call unit_test,http_test,tests/unit/agent/http_test.c $(HTTP_SOURCES) $(PROTO_SOURCES)))
 $(eval $(call fuzz_target,http,tests/fuzz/http.c $(HTTP_SOURCES) $(PROTO_SOURCES)))
@@ -138,10 +138,11 @@ $(eval $(call fuzz_target,http,tests/fuzz/http.c $(HTTP_SOURCES) $(PROTO_SOURCES
 
 # agent
 AGENT_SOURCES := agent/parent.c agent/failure.c agent/backlog.c agent/lifecycle.c agent/link.c agent/output.c agent/cgroup.c \
-	agent/client.c agent/event.c agent/answer.c agent/session.c agent/session_limits.c agent/server.c
+	agent/client.c agent/event.c agent/answer.c agent/session.c agent/session_limits.c agent/server.c \
+	agent/channel.c agent/http_link.c agent/http_serve.c agent/http_peer.c $(HTTP_SOURCES)
 $(eval $(call musl_program,agent,agent/main.c agent/process.c $(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libcbor.a))
 # The same agent under sanitizers, against a function that breaks the channel by hand and one that misbehaves.
-AGENT_TEST_PARTS := agent rude misbehave hello
+AGENT_TEST_PARTS := agent rude misbehave hello http-function
 AGENT_TEST_PARTS := $(patsubst %,$(BUILD)/tests/agent/%,$(AGENT_TEST_PARTS))
 $(BUILD)/tests/agent/agent: $(call unit,agent/main.c agent/process.c $(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES))
 	@mkdir -p $(@D)
@@ -152,6 +153,9 @@ $(BUILD)/tests/agent/rude: $(call musl,tests/unit/agent/rude.c agent/base/fd.c $
 $(BUILD)/tests/agent/misbehave $(BUILD)/tests/agent/hello: $(BUILD)/tests/agent/%: $(BUILD)/functions/%/bootstrap
 	@mkdir -p $(@D)
 	@cp $< $@
+$(BUILD)/tests/agent/http-function: $(BUILD)/tests/guest/http-function
+	@mkdir -p $(@D)
+	@cp $< $@
 AGENT_STAGE_SOURCES := tests/unit/agent/stage.c tests/unit/agent/talk.c tests/unit/agent/fake_process.c \
 	$(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES)
 $(eval $(call unit_test,agent_session_test,tests/unit/agent/session_test.c $(AGENT_STAGE_SOURCES)))
@@ -159,7 +163,8 @@ $(eval $(call unit_test,agent_session_flow_test,tests/unit/agent/session_flow_te
 AGENT_HOST_SOURCES := tests/unit/agent/host.c tests/unit/agent/talk.c agent/base/fd.c $(PROTO_SOURCES)
 $(eval $(call unit_test,agent_host_test,tests/unit/agent/host_test.c $(AGENT_HOST_SOURCES)))
 $(eval $(call unit_test,agent_host_failure_test,tests/unit/agent/host_failure_test.c $(AGENT_HOST_SOURCES)))
-$(BUILD)/tests/unit/agent_host_test $(BUILD)/tests/unit/agent_host_failure_test: | $(AGENT_TEST_PARTS)
+$(eval $(call unit_test,agent_host_http_test,tests/unit/agent/host_http_test.c $(AGENT_HOST_SOURCES)))
+$(patsubst %,$(BUILD)/tests/unit/%,agent_host_test agent_host_failure_test agent_host_http_test): | $(AGENT_TEST_PARTS)
 # end of agent
 
 # ---- init, rootfs ----------------------------------------------------------------------------------------------
@@ -281,6 +286,7 @@ $(eval $(call musl_program,tests/guest/drive,tests/guest/drive.c))
 $(eval $(call musl_program,tests/guest/devices,tests/guest/devices.c))
 $(eval $(call musl_program,tests/guest/scribe,tests/guest/scribe.c))
 $(eval $(call musl_program,tests/guest/quitter,tests/guest/quitter.c))
+$(eval $(call musl_program,tests/guest/http-function,tests/guest/http-function.c))
 $(eval $(call musl_program,tests/guest/kernel-features,tests/guest/kernel-features-limits.c tests/guest/kernel-features-machine.c tests/guest/kernel-features.c))
 GUEST_INITRAMFS := $(foreach guest,poweroff facts drive devices kernel-features,$(BUILD)/tests/guest/$(guest).cpio)
 $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
@@ -288,7 +294,7 @@ $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
 
 # What the integration tests are given besides the guests: texts, kernels not ours, images made to fail.
 TEST_DATA := $(patsubst %,$(BUILD)/tests/data/%,GPL-3 debian.release overlay.ext4 agents.erofs init-exit.erofs \
-	init-crash.erofs init-fail.erofs)
+	init-crash.erofs init-fail.erofs http-function.erofs)
 $(BUILD)/tests/data/GPL-3: /usr/share/common-licenses/GPL-3
 	@mkdir -p $(@D)
 	@cp $< $@
@@ -303,6 +309,11 @@ $(BUILD)/tests/data/agents.erofs: $(BUILD)/tests/guest/scribe $(BUILD)/tests/gue
 	@mkdir -p $(@D) $(BUILD)/tests/base/test
 	@cp $(BUILD)/tests/guest/scribe $(BUILD)/tests/guest/quitter $(BUILD)/tests/base/test/
 	@rootfs/build.sh --base $(BUILD)/tests/base --function $(BUILD)/functions/hello --init $(BUILD)/init --agent $(BUILD)/agent --out $@
+# A function that speaks HTTP, and is no program of the function library's.
+$(BUILD)/tests/data/http-function.erofs: $(BUILD)/tests/guest/http-function $(BUILD)/init $(BUILD)/agent $(ROOTFS_SCRIPTS)
+	@mkdir -p $(@D) $(BUILD)/tests/http-function
+	@cp $< $(BUILD)/tests/http-function/bootstrap
+	@rootfs/build.sh --base minimal --function $(BUILD)/tests/http-function --init $(BUILD)/init --agent $(BUILD)/agent --out $@
 # The misbehaving function told by a file to misbehave before its first event.
 $(BUILD)/tests/data/init-%.erofs: $(BUILD)/images/misbehave.erofs
 	@mkdir -p $(@D) $(BUILD)/tests/init-$*

@@ -94,7 +94,7 @@ static void take_error(struct session *session, const struct proto_message *mess
 
 static void take_starting(struct session *session, const struct proto_message *message)
 {
-    if (!session->greeted) {
+    if (!session->greeted && !channel_is_http(&session->function)) {
         if (message->type != PROTO_HELLO)
             bad_channel(session, "it did not begin with hello");
         else if (message->u.hello.version != PROTO_VERSION)
@@ -159,8 +159,8 @@ static bool has_process(const struct session *session)
 /* Its channel has ended, or it has exited: when both have happened, that is its end. */
 static void look_for_end(struct session *session)
 {
-    const bool ended = session->function.ended;
     const bool reaped = session->process->reaped;
+    const bool ended = session->function.ops->ended(&session->function, reaped);
     if ((!ended && !reaped) || session->holding)
         return;
     if (ended && reaped) {
@@ -178,12 +178,12 @@ bool answer_pump(struct session *session)
 {
     bool taken = false;
     while (has_process(session)) {
-        struct proto_slice body;
-        const char *why = "header: impossible length";
-        const int got = session->holding ? 1 : frame_reader_next(&session->function.buffers->in, &body);
+        const char *why;
+        struct channel *function = &session->function;
+        const int got = session->holding ? 1 : function->ops->next(function, &session->held, &why);
         if (got == 0)
             break;
-        if (got < 0 || (!session->holding && proto_decode(body.data, body.size, &session->held, &why) < 0)) {
+        if (got < 0) {
             bad_frame(session, why);
             return true;
         }
@@ -192,7 +192,7 @@ bool answer_pump(struct session *session)
             break;
         taken = true;
     }
-    if (session->state == LIFECYCLE_READY && !frame_reader_idle(&session->function.buffers->in)) {
+    if (session->state == LIFECYCLE_READY && !session->function.ops->is_quiet(&session->function)) {
         bad_channel(session, "it began a message that nobody waits for");
         return true;
     }

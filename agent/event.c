@@ -57,7 +57,7 @@ static bool is_first_in_line(const struct session *session, const struct client 
     return true;
 }
 
-static int forward(struct session *session, const struct proto_message *fragment)
+static void forward(struct session *session, const struct proto_message *fragment)
 {
     const uint64_t now = clock_monotonic_ns();
     const uint64_t left_ns = session->current.deadline_ns > now ? session->current.deadline_ns - now : 0;
@@ -65,21 +65,22 @@ static int forward(struct session *session, const struct proto_message *fragment
     message.u.invoke.timeout_ms = (uint32_t)(left_ns / 1000000) + 1;
     if (message.u.invoke.timeout_ms > PROTO_TIMEOUT_MAX_MS)
         message.u.invoke.timeout_ms = PROTO_TIMEOUT_MAX_MS;
-    return link_send(&session->function, LINK_PAYLOAD, &message);
+    session->function.ops->send(&session->function, &message);
 }
 
 static enum session_take begin(struct session *session, struct client *client)
 {
     const struct proto_message *fragment = &client->held;
+    struct channel *function = &session->function;
     /* What the function may have said since its last answer was not asked for: it shows now, not as the
      * answer to this event. */
-    link_read(&session->function);
-    if (!frame_reader_idle(&session->function.buffers->in)) {
+    link_read(&session->function.native);
+    if (!function->ops->is_quiet(function)) {
         session->progress = true;
         return SESSION_LATER;
     }
-    if (session->function.ended ||
-        !link_has_room(&session->function, LINK_PAYLOAD, fragment->u.invoke.body.size))
+    if (function->ops->ended(function, session->process->reaped) ||
+        !function->ops->has_room(function, fragment->u.invoke.body.size))
         return SESSION_LATER;
     output_drain(&session->output); /* what it printed until now belongs to no request */
     struct invocation invocation = {
@@ -101,7 +102,7 @@ static enum session_take begin(struct session *session, struct client *client)
     client->order = 0;
     client->discarded_id[0] = '\0';
     session_step(session, LIFECYCLE_INVOKE);
-    (void)forward(session, fragment); /* there is room */
+    forward(session, fragment); /* there is room */
     return SESSION_TAKEN;
 }
 
@@ -133,13 +134,13 @@ static void break_off(struct session *session, const char *why)
 
 static enum session_take next_fragment(struct session *session, const struct proto_message *fragment)
 {
-    if (!link_has_room(&session->function, LINK_PAYLOAD, fragment->u.invoke.body.size))
+    if (!session->function.ops->has_room(&session->function, fragment->u.invoke.body.size))
         return SESSION_LATER;
     const char *why;
     if (payload_add(&session->current.event, fragment, NULL, &why) < 0)
         break_off(session, why);
     else
-        (void)forward(session, fragment);
+        forward(session, fragment);
     return SESSION_TAKEN;
 }
 

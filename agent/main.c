@@ -4,7 +4,8 @@
  *   agent                     in the guest: started by init through handoff.h; vsock, FUNCTION_DIRECTORY
  *   agent --listen unix:PATH --function DIR [--cgroup DIR] [--init-limit-ms N]
  *                             on a development machine: no handoff; without root no change of user, without
- *                             --cgroup no cgroup. What is missing is said on standard error
+ *                             --cgroup no cgroup; the Runtime API on any free port, so that several agents
+ *                             fit on one machine. What is missing is said on standard error
  *
  * Exit codes: 0 after SIGTERM (or, without init, a client's shutdown), 1 when it cannot go on, 64 for wrong
  * arguments, HANDOFF_EXIT_VERSION when init speaks another contract.
@@ -125,6 +126,7 @@ static int serve(const struct options *options)
     int error = session_init(&agent.session, &agent.loop, &agent.process, &agent.parent);
     if (error == 0) {
         agent.session.init_limit_ms = options->init_limit_ms;
+        agent.session.api_port = options->unix_path ? 0 : HTTP_LINK_PORT;
         error = server_init(&agent.server, &agent.session, options->unix_path);
     }
     if (error)

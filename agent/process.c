@@ -10,6 +10,7 @@
 #include <linux/close_range.h>
 #include <linux/sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,19 +128,58 @@ static struct start_report child_prepare(const struct process *process, const st
     return (struct start_report){error ? STEP_IDENTITY : 0, error};
 }
 
+/* What a function finds in its environment: nothing of the agent's own. Lambda's names where there is a true
+ * value for them; clients of its Runtime API ask for these. */
+enum { ENVIRONMENT_ENTRIES = 10, ENVIRONMENT_ENTRY_BYTES = 512 };
+
+struct environment {
+    char text[ENVIRONMENT_ENTRIES][ENVIRONMENT_ENTRY_BYTES];
+    char *entries[ENVIRONMENT_ENTRIES + 1];
+    int count;
+};
+
+static void environment_add(struct environment *environment, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void environment_add(struct environment *environment, const char *format, ...)
+{
+    if (environment->count == ENVIRONMENT_ENTRIES)
+        return;
+    char *text = environment->text[environment->count];
+    va_list arguments;
+    va_start(arguments, format);
+    const int size = vsnprintf(text, ENVIRONMENT_ENTRY_BYTES, format, arguments);
+    va_end(arguments);
+    if (size > 0 && size < ENVIRONMENT_ENTRY_BYTES)
+        environment->entries[environment->count++] = text; /* all of it, or not at all */
+}
+
+static void fill_environment(struct environment *environment, const struct process *process)
+{
+    environment_add(environment, "PATH=/usr/local/bin:/usr/bin:/bin");
+    environment_add(environment, "HOME=/tmp");
+    environment_add(environment, FUNCTION_ENV_FD "=" CHILD_CHANNEL_TEXT);
+    environment_add(environment, "LAMBDA_TASK_ROOT=%s", process->directory);
+    if (process->api_port == 0)
+        return;
+    environment_add(environment, "AWS_LAMBDA_RUNTIME_API=127.0.0.1:%u", process->api_port);
+    environment_add(environment, "AWS_LAMBDA_FUNCTION_NAME=function");
+    environment_add(environment, "AWS_LAMBDA_FUNCTION_VERSION=$LATEST");
+    if (process->cgroup)
+        environment_add(environment, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=%llu",
+                        (unsigned long long)(process->cgroup->memory_max_bytes >> 20));
+}
+
 static _Noreturn void child_main(const struct process *process, const struct child_ends *ends)
 {
     static char program[] = "./" FUNCTION_PROGRAM;
-    static char path[] = "PATH=/usr/local/bin:/usr/bin:/bin";
-    static char home[] = "HOME=/tmp";
-    static char channel[] = FUNCTION_ENV_FD "=" CHILD_CHANNEL_TEXT;
-    static char task_root[] = "LAMBDA_TASK_ROOT=" FUNCTION_DIRECTORY;
+    static struct environment environment; /* zero, and so ended by NULL */
     char *const arguments[] = {program, NULL};
-    char *const environment[] = {path, home, channel, task_root, NULL};
+    fill_environment(&environment, process);
     struct start_report report = child_prepare(process, ends);
     int report_fd = report.step == 0 || report.step > STEP_DESCRIPTORS ? CHILD_REPORT_FD : ends->report_fd;
     if (report.step == 0) {
-        execve(program, arguments, environment);
+        execve(program, arguments, environment.entries);
         report = (struct start_report){STEP_EXECUTE, -errno};
     }
     const ssize_t n = write(report_fd, &report, sizeof report);
@@ -187,6 +227,11 @@ static pid_t fork_into(const struct cgroup *cgroup)
         .cgroup = (unsigned)cgroup->leaf_fd,
     };
     return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+}
+
+uid_t process_user(const struct process *process)
+{
+    return process->drop_privileges ? FUNCTION_UID : geteuid();
 }
 
 int process_start(struct process *process, struct process_ends *ends)

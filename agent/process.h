@@ -27,6 +27,7 @@ struct process {
     const char *directory; /* holds FUNCTION_PROGRAM; the working directory */
     struct cgroup *cgroup; /* NULL: none */
     bool drop_privileges;  /* become FUNCTION_UID */
+    uint16_t api_port;     /* of the Runtime API, for the environment; 0: none */
     pid_t pid;             /* 0: none since the last one was reaped and forgotten */
     bool reaped;
     int status;         /* of waitpid, when reaped */
@@ -43,6 +44,9 @@ struct process_ends {
 
 void process_init(struct process *process, const char *directory, struct cgroup *cgroup,
                   bool drop_privileges);
+
+/* Who it runs as. */
+uid_t process_user(const struct process *process);
 
 /* 0, or -errno with nothing started. */
 int process_start(struct process *process, struct process_ends *ends);

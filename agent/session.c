@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 #include "agent/base/fd.h"
 #include "agent/base/log.h"
@@ -50,9 +49,14 @@ static void spawn(struct session *session)
     session->served = 0;
     limit_state(session, session->init_limit_ms);
     session->linger_limit_ns = LOOP_TIMER_NEVER;
-    int error = process_start(session->process, &ends);
+    int error =
+        channel_listen(&session->function, session->loop, session->api_port, process_user(session->process));
+    if (error)
+        log_warn("no Runtime API for this function: %s", strerror(-error));
+    session->process->api_port = session->function.http.port; /* 0: none */
+    error = process_start(session->process, &ends);
     if (error == 0) {
-        error = link_open(&session->function, session->loop, ends.channel_fd);
+        error = channel_open(&session->function, session->loop, ends.channel_fd);
         const int output_error = output_open(&session->output, ends.stdout_fd, ends.stderr_fd);
         error = error ? error : output_error;
     }
@@ -87,7 +91,7 @@ static void kill_function(struct session *session)
     process_kill(session->process);
     output_drain(&session->output);
     output_close(&session->output);
-    link_close(&session->function);
+    channel_close(&session->function);
     session->holding = false;
     session->linger_limit_ns = LOOP_TIMER_NEVER;
     limit_state(session, SESSION_KILL_AGAIN_MS);
@@ -126,8 +130,7 @@ static void terminate(struct session *session)
     session->holding = false;
     session->linger_limit_ns = LOOP_TIMER_NEVER;
     limit_state(session, SESSION_STOP_GRACE_MS);
-    if (session->function.fd >= 0)
-        (void)shutdown(session->function.fd, SHUT_WR);
+    channel_say_end(&session->function);
     process_stop(session->process);
     session->progress = true;
 }
@@ -146,7 +149,7 @@ static void halt(struct session *session)
     no_limits(session);
     output_drain(&session->output);
     output_close(&session->output);
-    link_close(&session->function);
+    channel_close(&session->function);
     process_forget(session->process);
     if (session->exiting || session->parent->fd < 0)
         loop_stop(session->loop);
@@ -328,7 +331,8 @@ void session_settle(struct session *session)
         go_on(session);
     } while (session->progress);
 
-    int error = link_settle(&session->function, !session->holding && session->state != LIFECYCLE_STOPPING);
+    int error = session->function.ops->settle(&session->function,
+                                              !session->holding && session->state != LIFECYCLE_STOPPING);
     for (int i = 0; i < PROTO_CONNECTIONS_MAX; i++) {
         const int client_error = link_settle(&session->clients[i].link, !session->clients[i].holding);
         error = error ? error : client_error;
@@ -357,7 +361,7 @@ int session_init(struct session *session, struct loop *loop, struct process *pro
     session->init_state = PROTO_STATE_STARTING;
     session->timer_source.fd = -1;
     no_limits(session);
-    link_init(&session->function);
+    channel_init(&session->function);
     output_init(&session->output, loop, on_output, session);
     for (int i = 0; i < PROTO_CONNECTIONS_MAX; i++)
         link_init(&session->clients[i].link);
@@ -373,7 +377,7 @@ void session_fini(struct session *session)
     session->state = LIFECYCLE_STOPPED; /* closing a client starts nothing any more */
     for (int i = 0; i < PROTO_CONNECTIONS_MAX; i++)
         client_close(&session->clients[i], session);
-    link_close(&session->function);
+    channel_close(&session->function);
     output_close(&session->output);
     loop_remove(session->loop, &session->timer_source);
     fd_close(&session->timer_fd);

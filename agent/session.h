@@ -18,10 +18,10 @@
 
 #include "agent/backlog.h"
 #include "agent/base/loop.h"
+#include "agent/channel.h"
 #include "agent/client.h"
 #include "agent/failure.h"
 #include "agent/lifecycle.h"
-#include "agent/link.h"
 #include "agent/output.h"
 #include "agent/parent.h"
 #include "agent/process.h"
@@ -54,8 +54,9 @@ struct session {
     bool restart;             /* as soon as the old process is gone, without waiting for a request */
     bool exiting;             /* SIGTERM: exit when the function is gone */
 
-    struct link function;
-    bool greeted;              /* its HELLO has come */
+    struct channel function;
+    uint16_t api_port;         /* of the HTTP form; 0: any that is free */
+    bool greeted;              /* its HELLO has come (native) */
     bool holding;              /* `held` waits for room at the owner */
     struct proto_message held; /* from the function */
     struct output output;

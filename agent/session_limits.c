@@ -61,9 +61,14 @@ static void check_client(struct session *session, struct client *client, uint64_
         const uint32_t timeout_ms = client->held.u.invoke.timeout_ms;
         if (session->state == LIFECYCLE_RUNNING)
             failure_set(&failure, FAILURE_BUSY, "it waited %" PRIu32 " ms", timeout_ms);
+        else if (session->state == LIFECYCLE_READY)
+            failure_set_timed_out(&failure, timeout_ms, " before the function asked for the event");
         else
             failure_set_timed_out(&failure, timeout_ms, " while the function was being started");
         event_fail_one(session, client, &failure);
+        /* Ready, and does not ask for its next event: not fit to go on. A native one does not need to ask. */
+        if (session->state == LIFECYCLE_READY)
+            session_fail(session, &failure);
     }
 }
 
