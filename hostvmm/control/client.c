@@ -69,10 +69,8 @@ static int send_some(struct control_client *client)
                          MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n >= 0)
             client->out_sent += (size_t)n;
-        else if (errno == EAGAIN)
-            return 0;
-        else if (errno == EPIPE || errno == ECONNRESET)
-            return 0; /* the reason may still be on its way to us: the read finds it, or the end */
+        else if (errno == EAGAIN || errno == EPIPE || errno == ECONNRESET)
+            return 0; /* later; or, from a peer that is gone, the reason may be on its way: the read finds it */
         else if (errno != EINTR)
             return gone(client, -errno);
     }
@@ -207,7 +205,7 @@ int control_client_ready(struct control_client *client, uint64_t deadline_ns)
 {
     bool was_told = false; /* of the end of init by INIT, not only by hello */
     for (;;) {
-        struct proto_message message;
+        struct proto_message message = {0};
         int got;
         while ((got = message_take(client, &message)) > 0) {
             if (!client->greeted && message.type != PROTO_HELLO && message.type != PROTO_ERROR)
@@ -306,7 +304,7 @@ static int message_answers(struct control_client *client, struct invocation *inv
 static int invoke_loop(struct control_client *client, struct invocation *invocation, uint64_t deadline_ns)
 {
     for (;;) {
-        struct proto_message message;
+        struct proto_message message = {0};
         int got;
         while ((got = message_take(client, &message)) > 0) {
             got = message_answers(client, invocation, &message);
