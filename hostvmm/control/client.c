@@ -70,7 +70,8 @@ static int send_some(struct control_client *client)
         if (n >= 0)
             client->out_sent += (size_t)n;
         else if (errno == EAGAIN || errno == EPIPE || errno == ECONNRESET)
-            return 0; /* later; or, from a peer that is gone, the reason may be on its way: the read finds it */
+            return 0; /* later; or, from a peer that is gone, the reason may be on its way: the read finds it
+                       */
         else if (errno != EINTR)
             return gone(client, -errno);
     }
