@@ -5,6 +5,7 @@ test_sigterm_is_orderly() {
     invoke -t up
     kill -TERM "$vm"
     vm_end 0
+    expect_text "$DIR/console" "asks to shut the guest down"
     [ ! -e "$VSOCK" ] || fail "the socket was left behind"
 }
 
