@@ -270,6 +270,7 @@ $(KERNEL)/vmlinux: $(KERNEL_INPUTS) | build/.packages-build
 	@kernel-config/build.sh --source $(LINUX_TARBALL) --tree $(LINUX_TREE) --out $(KERNEL)
 	@touch $@
 $(KERNEL)/bzImage: $(KERNEL)/vmlinux
+SCRIPT_TESTS += tests/unit/kernel-config/check.sh
 
 # The emulated host's parts (hostvmm/kvmhost/README.md). run makes them too when it must; here they show among the set-up.
 $(KVMHOST)/stamp: hostvmm/kvmhost/prepare hostvmm/kvmhost/init hostvmm/kvmhost/packages .setup/versions \
@@ -277,6 +278,11 @@ $(KVMHOST)/stamp: hostvmm/kvmhost/prepare hostvmm/kvmhost/init hostvmm/kvmhost/p
 	@hostvmm/kvmhost/prepare --out $(KVMHOST)
 	@touch $@
 $(eval $(call musl_program,kvmhost-count,hostvmm/kvmhost/count.c))
+KVM_WHERE := $(shell hostvmm/kvmhost/needed)
+ifneq ($(findstring emulated:,$(KVM_WHERE)),)
+SCRIPT_TESTS += hostvmm/kvmhost/selftest
+script-parts: $(BUILD)/kvmhost-count $(KERNEL)/vmlinux $(KVMHOST)/stamp
+endif
 
 # ---- tests -----------------------------------------------------------------------------------------------------------
 # Guests of the tests and benchmarks: each a static program, run as PID 1 of an initramfs or in the agent's place.
@@ -322,13 +328,13 @@ $(BUILD)/tests/data/init-%.erofs: $(BUILD)/images/misbehave.erofs
 	@rootfs/build.sh --base minimal --function $(BUILD)/tests/init-$* --init $(BUILD)/init --agent $(BUILD)/agent --out $@
 
 # What running VMs needs besides: the emulated host's packages, on machines that need one.
-HOST_PARTS := $(if $(findstring emulated:,$(shell hostvmm/kvmhost/needed)),build/.packages-kvmhost $(KVMHOST)/stamp)
+HOST_PARTS := $(if $(findstring emulated:,$(KVM_WHERE)),build/.packages-kvmhost $(KVMHOST)/stamp)
 
 # make test ONLY="unit fuzz" MATCH='misbehave_*' FUZZ_SECONDS=10 narrows it down.
-.PHONY: integration-parts
+.PHONY: integration-parts script-parts
 integration-parts: $(BUILD)/hostvmm $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(TEST_DATA) $(KERNEL)/vmlinux | $(HOST_PARTS)
 wanted = $(if $(filter $(1),$(or $(ONLY),$(1))),$(2))
-test: $(call wanted,unit,$(UNIT_TESTS)) $(call wanted,script,$(MUSL_PROGRAMS) $(IMAGES)) \
+test: $(call wanted,unit,$(UNIT_TESTS)) $(call wanted,script,$(MUSL_PROGRAMS) $(IMAGES) script-parts) \
 	$(call wanted,fuzz,$(FUZZ_TARGETS)) $(call wanted,integration,integration-parts)
 	@UNIT_TESTS="$(UNIT_TESTS)" SCRIPT_TESTS="$(SCRIPT_TESTS)" FUZZ_TARGETS="$(FUZZ_TARGETS)" \
 		tests/support/run-tests.sh --build $(BUILD) --fuzz-seconds $(FUZZ_SECONDS) \
