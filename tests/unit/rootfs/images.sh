@@ -327,7 +327,9 @@ a_device_node_is_found() {
     pack "$work/node.erofs" "$work/t"
     bad "$work/node.erofs" "device node: /null" || return 1
     code=0
-    setpriv --reuid 65534 --regid 65534 --clear-groups rootfs/verify.sh "$work/node.erofs" >"$work/log" 2>&1 || code=$?
+    # A copy: the checkout may lie where only its owner looks (/root).
+    cp -R "$tree/rootfs" "$work/scripts" && chmod -R a+rX "$work/scripts"
+    (cd / && setpriv --reuid 65534 --regid 65534 --clear-groups "$work/scripts/verify.sh" "$work/node.erofs") >"$work/log" 2>&1 || code=$?
     [ $code = 1 ] && grep -q 'problem: device node: /null' "$work/log" || fail "not found without root"
 }
 images_that_are_none_are_refused() {
