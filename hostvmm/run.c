@@ -173,15 +173,16 @@ static int open_loop(struct run *self)
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGHUP);
     (void)signal(SIGPIPE, SIG_IGN);
-    control_shutdown_init(&self->shutdown);
     int error = loop_init(&self->loop);
     if (error)
         return error;
     self->signal_fd = loop_signal_open(&signals);
     self->stage_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     self->limit_fd = loop_timer_open();
-    if (self->signal_fd < 0 || self->stage_fd < 0 || self->limit_fd < 0)
-        return -EMFILE;
+    if (self->stage_fd < 0)
+        return -errno;
+    if (self->signal_fd < 0 || self->limit_fd < 0)
+        return self->signal_fd < 0 ? self->signal_fd : self->limit_fd;
     error = loop_add(&self->loop, &self->signals, self->signal_fd, EPOLLIN, on_signal, self);
     if (error == 0)
         error = loop_add(&self->loop, &self->stages, self->stage_fd, EPOLLIN, on_stage, self);
@@ -257,9 +258,12 @@ int run_guest(const struct config *config, const struct timeline *timeline)
     run.config = config;
     run.timeline = *timeline;
     run.signal_fd = run.stage_fd = run.limit_fd = -1;
+    run.loop.epoll_fd = run.loop.stop_fd = -1; /* close_loop comes even when open_loop did not */
+    control_shutdown_init(&run.shutdown);
     int code = machine_open(&run.machine, config);
-    if (code == 0 && open_loop(&run)) {
-        log_error("cannot set up the event loop: %s", strerror(errno));
+    const int error = code == 0 ? open_loop(&run) : 0;
+    if (error) {
+        log_error("cannot set up the event loop: %s", strerror(-error));
         code = HOSTVMM_EXIT_HOST;
     }
     if (code == 0)
