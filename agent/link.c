@@ -190,6 +190,11 @@ static struct proto_slice body_of(const struct proto_message *message)
     case PROTO_RESUME:
     case PROTO_RESUMED:
     case PROTO_SHUTDOWN:
+    case PROTO_SECRET:
+    case PROTO_STEP:
+    case PROTO_COLLECT:
+    case PROTO_FACT:
+    case PROTO_COLLECTED:
         break;
     }
     return (struct proto_slice){0};

@@ -291,7 +291,7 @@ static const char *decode_type(struct input *in, unsigned *type)
         return fault;
     if (item.value != PROTO_KEY_TYPE)
         return schema_why_type[FAULT_MISSING];
-    fault = expect(in, &item, ITEM_UINT, PROTO_HELLO, PROTO_SHUTDOWN, schema_why_type);
+    fault = expect(in, &item, ITEM_UINT, PROTO_HELLO, PROTO_COLLECTED, schema_why_type);
     if (fault)
         return fault;
     *type = (unsigned)item.value;

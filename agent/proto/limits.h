@@ -22,6 +22,11 @@
 #define PROTO_STACK_ENTRY_MAX_BYTES 256
 #define PROTO_LOG_MAX_BYTES         16384  /* log bytes in one frame */
 #define PROTO_TIMEOUT_MAX_MS        900000 /* 15 minutes */
-#define PROTO_CONNECTIONS_MAX       16     /* clients of the agent at once */
+#define PROTO_SEED_BYTES            32     /* of entropy in a resume */
+#define PROTO_CLONE_ID_BYTES        16     /* the VM generation id of a clone */
+#define PROTO_HOSTNAME_MAX_BYTES    64     /* what Linux takes */
+#define PROTO_SECRET_MAX_BYTES      4096
+#define PROTO_FACT_MAX_BYTES        16384 /* of one fact for the audit */
+#define PROTO_CONNECTIONS_MAX       16    /* clients of the agent at once */
 
 #endif

@@ -26,12 +26,16 @@ enum proto_type {
     PROTO_RESPONSE = 4, /* function -> agent -> host: one fragment of an answer */
     PROTO_ERROR = 5, /* function -> agent -> host: the invocation (or, without id, the connection) failed */
     PROTO_LOG = 6,   /* agent -> host: output of the function */
-    PROTO_CHECKPOINT =
-        7, /* 7..10: reserved for snapshots; decoding knows the numbers and refuses them for now */
-    PROTO_QUIESCED = 8,
-    PROTO_RESUME = 9,
-    PROTO_RESUMED = 10,
-    PROTO_SHUTDOWN = 11, /* host -> agent: power the guest off in order */
+    PROTO_CHECKPOINT = 7, /* host -> agent -> function: a snapshot is about to be taken */
+    PROTO_QUIESCED = 8,   /* function -> agent -> host: it may be taken (or not: failure) */
+    PROTO_RESUME = 9,     /* host -> agent -> function: this is a clone, or the original goes on */
+    PROTO_RESUMED = 10,   /* function -> agent -> host: ready for events (or not: failure) */
+    PROTO_SHUTDOWN = 11,  /* host -> agent: power the guest off in order */
+    PROTO_SECRET = 12,    /* host -> agent, before RESUME on the same connection */
+    PROTO_STEP = 13,      /* agent -> host: one step of a resume is done (or failed, and it was the last) */
+    PROTO_COLLECT = 14,   /* host -> agent: tell me what could betray a twin */
+    PROTO_FACT = 15,      /* agent -> host: one such thing */
+    PROTO_COLLECTED = 16, /* agent -> host: that was all (or: failure) */
 };
 
 struct proto_slice {
@@ -53,6 +57,12 @@ struct proto_failure {
     struct proto_slice message; /* 0..PROTO_ERROR_TEXT_MAX_BYTES */
     struct proto_slice stack[PROTO_STACK_MAX];
     size_t stack_count;
+};
+
+/* How something that was asked for ended. */
+struct proto_end {
+    uint64_t duration_us;
+    struct proto_failure failure; /* type empty: it went well */
 };
 
 struct proto_message {
@@ -95,6 +105,33 @@ struct proto_message {
             uint64_t dropped_bytes;  /* output lost before this line because nobody read it fast enough */
             struct proto_slice body; /* 1..PROTO_LOG_MAX_BYTES; empty only to report dropped_bytes */
         } log;
+        struct {
+            uint32_t timeout_ms; /* for the function's hooks; 1..PROTO_TIMEOUT_MAX_MS */
+        } checkpoint;
+        struct proto_end quiesced;
+        struct {
+            uint32_t timeout_ms;     /* for the function's hooks */
+            uint64_t generation;     /* > 0; unique to this clone, and above all earlier ones */
+            struct proto_slice seed; /* the next four are the agent's alone, left out towards the function */
+            uint64_t realtime_ns;    /* the host's CLOCK_REALTIME */
+            struct proto_slice clone_id; /* the VM generation id */
+            struct proto_slice hostname; /* optional */
+        } resume;
+        struct proto_end resumed;
+        struct {
+            struct proto_slice name; /* as an id */
+            struct proto_slice body; /* 0..PROTO_SECRET_MAX_BYTES */
+        } secret;
+        struct {
+            struct proto_slice name; /* as an id */
+            uint64_t duration_us;
+            struct proto_failure failure; /* type empty: it went well */
+        } step;
+        struct {
+            struct proto_slice name; /* as an id */
+            struct proto_slice body; /* 0..PROTO_FACT_MAX_BYTES */
+        } fact;
+        struct proto_end collected;
     } u;
 };
 

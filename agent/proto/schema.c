@@ -37,6 +37,12 @@
         .why_order = name ": keys repeated or not in ascending order", .why_key = WHY(name " key")           \
     }
 
+#define EMPTY_SHAPE(name)                                                                                    \
+    {                                                                                                        \
+        .why_unknown = name ": unknown key", .why_order = name ": keys repeated or not in ascending order",  \
+        .why_key = WHY(name " key")                                                                          \
+    }
+
 static const struct field hello_fields[] = {
     REQUIRED(hello.version, "hello.version", PROTO_KEY_VERSION, FIELD_UINT32, 1, UINT32_MAX),
     REQUIRED(hello.state, "hello.state", PROTO_KEY_STATE, FIELD_UINT32, PROTO_STATE_STARTING,
@@ -85,6 +91,47 @@ static const struct field log_fields[] = {
     REQUIRED(log.body, "log.body", PROTO_KEY_BODY, FIELD_BYTES, 0, PROTO_LOG_MAX_BYTES),
 };
 
+static const struct field checkpoint_fields[] = {
+    REQUIRED(checkpoint.timeout_ms, "checkpoint.timeout_ms", PROTO_KEY_TIMEOUT, FIELD_UINT32, 1,
+             PROTO_TIMEOUT_MAX_MS),
+};
+
+#define END_FIELDS(name)                                                                                     \
+    static const struct field name##_fields[] = {                                                            \
+        OPTIONAL(name.failure, #name ".failure", PROTO_KEY_FAILURE, FIELD_FAILURE, 0, 0),                    \
+        REQUIRED(name.duration_us, #name ".duration_us", PROTO_KEY_DURATION, FIELD_UINT64, 0, UINT64_MAX),   \
+    }
+END_FIELDS(quiesced);
+END_FIELDS(resumed);
+END_FIELDS(collected);
+
+static const struct field resume_fields[] = {
+    REQUIRED(resume.timeout_ms, "resume.timeout_ms", PROTO_KEY_TIMEOUT, FIELD_UINT32, 1,
+             PROTO_TIMEOUT_MAX_MS),
+    REQUIRED(resume.generation, "resume.generation", PROTO_KEY_GENERATION, FIELD_UINT64, 1, UINT64_MAX),
+    OPTIONAL(resume.seed, "resume.seed", PROTO_KEY_SEED, FIELD_BYTES, PROTO_SEED_BYTES, PROTO_SEED_BYTES),
+    OPTIONAL(resume.realtime_ns, "resume.realtime_ns", PROTO_KEY_REALTIME, FIELD_UINT64, 1, UINT64_MAX),
+    OPTIONAL(resume.clone_id, "resume.clone_id", PROTO_KEY_CLONE_ID, FIELD_BYTES, PROTO_CLONE_ID_BYTES,
+             PROTO_CLONE_ID_BYTES),
+    OPTIONAL(resume.hostname, "resume.hostname", PROTO_KEY_HOSTNAME, FIELD_ID, 1, PROTO_HOSTNAME_MAX_BYTES),
+};
+
+static const struct field secret_fields[] = {
+    REQUIRED(secret.name, "secret.name", PROTO_KEY_NAME, FIELD_ID, 1, PROTO_NAME_MAX_BYTES),
+    REQUIRED(secret.body, "secret.body", PROTO_KEY_BODY, FIELD_BYTES, 0, PROTO_SECRET_MAX_BYTES),
+};
+
+static const struct field step_fields[] = {
+    OPTIONAL(step.failure, "step.failure", PROTO_KEY_FAILURE, FIELD_FAILURE, 0, 0),
+    REQUIRED(step.duration_us, "step.duration_us", PROTO_KEY_DURATION, FIELD_UINT64, 0, UINT64_MAX),
+    REQUIRED(step.name, "step.name", PROTO_KEY_NAME, FIELD_ID, 1, PROTO_NAME_MAX_BYTES),
+};
+
+static const struct field fact_fields[] = {
+    REQUIRED(fact.name, "fact.name", PROTO_KEY_NAME, FIELD_ID, 1, PROTO_NAME_MAX_BYTES),
+    REQUIRED(fact.body, "fact.body", PROTO_KEY_BODY, FIELD_BYTES, 0, PROTO_FACT_MAX_BYTES),
+};
+
 static const struct field failure_fields[] = {
     FAILURE_FIELD(type, "failure.type", PROTO_KEY_FAILURE_TYPE, FIELD_TEXT, false, 1,
                   PROTO_ERROR_TYPE_MAX_BYTES),
@@ -100,9 +147,16 @@ static const struct shape shapes[] = {
     [PROTO_RESPONSE] = SHAPE("response", response_fields),
     [PROTO_ERROR] = SHAPE("error", error_fields),
     [PROTO_LOG] = SHAPE("log", log_fields),
-    [PROTO_SHUTDOWN] = {.why_unknown = "shutdown: unknown key",
-                        .why_order = "shutdown: keys repeated or not in ascending order",
-                        .why_key = WHY("shutdown key")},
+    [PROTO_CHECKPOINT] = SHAPE("checkpoint", checkpoint_fields),
+    [PROTO_QUIESCED] = SHAPE("quiesced", quiesced_fields),
+    [PROTO_RESUME] = SHAPE("resume", resume_fields),
+    [PROTO_RESUMED] = SHAPE("resumed", resumed_fields),
+    [PROTO_SHUTDOWN] = EMPTY_SHAPE("shutdown"),
+    [PROTO_SECRET] = SHAPE("secret", secret_fields),
+    [PROTO_STEP] = SHAPE("step", step_fields),
+    [PROTO_COLLECT] = EMPTY_SHAPE("collect"),
+    [PROTO_FACT] = SHAPE("fact", fact_fields),
+    [PROTO_COLLECTED] = SHAPE("collected", collected_fields),
 };
 
 const struct shape schema_failure = SHAPE("failure", failure_fields);
@@ -181,6 +235,11 @@ const char *schema_broken_rule(const struct proto_message *message)
     case PROTO_RESUME:
     case PROTO_RESUMED:
     case PROTO_SHUTDOWN:
+    case PROTO_SECRET:
+    case PROTO_STEP:
+    case PROTO_COLLECT:
+    case PROTO_FACT:
+    case PROTO_COLLECTED:
         return NULL;
     }
     return NULL;

@@ -11,7 +11,7 @@
 
 #include "agent/proto/proto.h"
 
-/* One meaning a key in every message; all fit one byte. 14..22 are free. The body is last in its map, so that
+/* One meaning a key in every message; all fit one byte. 19..22 are free. The body is last in its map, so that
  * a frame ends with its bytes (proto_encode_head). */
 enum proto_key {
     PROTO_KEY_TYPE = 0,
@@ -28,6 +28,11 @@ enum proto_key {
     PROTO_KEY_DURATION = 11,
     PROTO_KEY_NAME = 12,
     PROTO_KEY_WANTS_LOGS = 13,
+    PROTO_KEY_GENERATION = 14,
+    PROTO_KEY_SEED = 15,
+    PROTO_KEY_REALTIME = 16,
+    PROTO_KEY_CLONE_ID = 17,
+    PROTO_KEY_HOSTNAME = 18,
     PROTO_KEY_BODY = 23,
     /* in the map of a failure */
     PROTO_KEY_FAILURE_TYPE = 0,

@@ -172,6 +172,11 @@ static int message_common(struct control_client *client, const struct proto_mess
     case PROTO_RESUME:
     case PROTO_RESUMED:
     case PROTO_SHUTDOWN:
+    case PROTO_SECRET:
+    case PROTO_STEP:
+    case PROTO_COLLECT:
+    case PROTO_FACT:
+    case PROTO_COLLECTED:
         break;
     }
     return problem(client, -EPROTO, "the agent sent a message of type %d that nobody asked for",
