@@ -243,6 +243,10 @@ $(eval $(call unit_test,virtio/vsock_life_test,tests/unit/virtio/vsock_life_test
 $(eval $(call fuzz_target,virtio_blk,tests/fuzz/virtio_blk.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,vsock,tests/fuzz/vsock.c $(VIRTIO_TEST_SOURCES)))
 
+# ---- hostvmm: snapshot ---------------------------------------------------------------------------------------------
+HOSTVMM_SNAPSHOT_SOURCES := hostvmm/snapshot/codec.c
+$(eval $(call unit_test,snapshot/codec_test,tests/unit/snapshot/codec_test.c hostvmm/snapshot/codec.c))
+
 # ---- hostvmm: control ----------------------------------------------------------------------------------------------
 HOSTVMM_CONTROL_SOURCES := hostvmm/control/client.c hostvmm/control/dial.c hostvmm/control/doctor.c \
 	hostvmm/control/doctor_probe.c hostvmm/control/invoke.c hostvmm/control/output.c hostvmm/control/shutdown.c \
@@ -260,7 +264,7 @@ $(BUILD)/musl/hostvmm/boot/initramfs.o: hostvmm/boot/initramfs.S $(BUILD)/initra
 	@mkdir -p $(@D)
 	$(QUIET_CC)$(MUSL_CC) -DINITRAMFS_PATH='"$(BUILD)/initramfs.cpio"' -c $< -o $@
 $(eval $(call musl_program,hostvmm,$(HOSTVMM_CORE_SOURCES) $(HOSTVMM_VIRTIO_SOURCES) $(HOSTVMM_CONTROL_SOURCES) \
-	$(PROTO_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libcbor.a))
+	$(HOSTVMM_SNAPSHOT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libcbor.a))
 $(BUILD)/hostvmm: $(BUILD)/musl/hostvmm/boot/initramfs.o
 
 # ---- kernel, emulated host -----------------------------------------------------------------------------------------
