@@ -173,33 +173,6 @@ static void append(struct link *link, const uint8_t *data, size_t size)
     link->out_end += size;
 }
 
-static struct proto_slice body_of(const struct proto_message *message)
-{
-    switch (message->type) {
-    case PROTO_INVOKE:
-        return message->u.invoke.body;
-    case PROTO_RESPONSE:
-        return message->u.response.body;
-    case PROTO_LOG:
-        return message->u.log.body;
-    case PROTO_HELLO:
-    case PROTO_INIT:
-    case PROTO_ERROR:
-    case PROTO_CHECKPOINT:
-    case PROTO_QUIESCED:
-    case PROTO_RESUME:
-    case PROTO_RESUMED:
-    case PROTO_SHUTDOWN:
-    case PROTO_SECRET:
-    case PROTO_STEP:
-    case PROTO_COLLECT:
-    case PROTO_FACT:
-    case PROTO_COLLECTED:
-        break;
-    }
-    return (struct proto_slice){0};
-}
-
 int link_send(struct link *link, enum link_kind kind, const struct proto_message *message)
 {
     if (link->fd < 0 || link->broken)
@@ -208,7 +181,7 @@ int link_send(struct link *link, enum link_kind kind, const struct proto_message
     const int64_t head_bytes = proto_encode_head(message, head, sizeof head);
     if (head_bytes < 0)
         return (int)head_bytes;
-    const struct proto_slice body = body_of(message);
+    const struct proto_slice body = proto_body(message);
     const size_t frame_bytes = (size_t)head_bytes + body.size;
     if (!fits(link, kind, frame_bytes))
         return -EAGAIN;

@@ -39,23 +39,12 @@ int wire_open(struct wire *wire)
     return 0;
 }
 
-static struct proto_slice body_of(const struct proto_message *message)
-{
-    if (message->type == PROTO_INVOKE)
-        return message->u.invoke.body;
-    if (message->type == PROTO_RESPONSE)
-        return message->u.response.body;
-    if (message->type == PROTO_LOG)
-        return message->u.log.body;
-    return (struct proto_slice){0};
-}
-
 int wire_send(struct wire *wire, const struct proto_message *message)
 {
     const int64_t head = proto_encode_head(message, wire->head, sizeof wire->head);
     if (head < 0)
         return (int)head;
-    const struct proto_slice body = body_of(message);
+    const struct proto_slice body = proto_body(message);
     struct iovec parts[] = {{wire->head, (size_t)head}, {(void *)(uintptr_t)body.data, body.size}};
     struct msghdr out = {.msg_iov = parts, .msg_iovlen = 2};
     while (parts[0].iov_len + parts[1].iov_len > 0) {

@@ -129,7 +129,7 @@ static bool put_value(struct output *out, const struct field *field, const void 
         if (!in_limits(slice->size, field->min, field->max))
             return false;
         PUT(out, cbor_encode_bytestring_start, slice->size);
-        if (out->head_only)
+        if (out->head_only && field->key == PROTO_KEY_BODY)
             out->left_out = slice->size;
         else
             put_content(out, *slice);
@@ -186,6 +186,35 @@ int64_t proto_encode_head(const struct proto_message *message, uint8_t *head, si
 {
     struct output out = {.data = head, .capacity = capacity, .head_only = true};
     return encode(message, &out);
+}
+
+struct proto_slice proto_body(const struct proto_message *message)
+{
+    switch (message->type) {
+    case PROTO_INVOKE:
+        return message->u.invoke.body;
+    case PROTO_RESPONSE:
+        return message->u.response.body;
+    case PROTO_LOG:
+        return message->u.log.body;
+    case PROTO_SECRET:
+        return message->u.secret.body;
+    case PROTO_FACT:
+        return message->u.fact.body;
+    case PROTO_HELLO:
+    case PROTO_INIT:
+    case PROTO_ERROR:
+    case PROTO_CHECKPOINT:
+    case PROTO_QUIESCED:
+    case PROTO_RESUME:
+    case PROTO_RESUMED:
+    case PROTO_SHUTDOWN:
+    case PROTO_STEP:
+    case PROTO_COLLECT:
+    case PROTO_COLLECTED:
+        break;
+    }
+    return (struct proto_slice){0};
 }
 
 struct proto_slice proto_text(const char *text)

@@ -112,14 +112,14 @@ struct proto_message {
         struct {
             uint32_t timeout_ms;     /* for the function's hooks */
             uint64_t generation;     /* > 0; unique to this clone, and above all earlier ones */
-            struct proto_slice seed; /* the next four are the agent's alone, left out towards the function */
+            struct proto_slice seed; /* the next three are the agent's alone: left out towards the function */
             uint64_t realtime_ns;    /* the host's CLOCK_REALTIME */
             struct proto_slice clone_id; /* the VM generation id */
-            struct proto_slice hostname; /* optional */
+            struct proto_slice hostname; /* optional, and only with them */
         } resume;
         struct proto_end resumed;
         struct {
-            struct proto_slice name; /* as an id */
+            struct proto_slice name; /* as an id, not beginning with a dot: it becomes a file's */
             struct proto_slice body; /* 0..PROTO_SECRET_MAX_BYTES */
         } secret;
         struct {
@@ -142,12 +142,15 @@ struct proto_message {
 int64_t proto_encode(const struct proto_message *message, uint8_t *frame, size_t capacity);
 
 /*
- * The same without the bytes of the body, which end the frame: send `head` and then the body from where it is
- * (one sendmsg, no copy). For INVOKE, RESPONSE and LOG a capacity of PROTO_HEAD_MAX_BYTES is enough; the
- * other types have no body and come out whole.
+ * The same without the bytes of the body, which end the frame: send `head` and then proto_body() from where
+ * it is (one sendmsg, no copy). For the types that have a body a capacity of PROTO_HEAD_MAX_BYTES is enough;
+ * the others come out whole.
  */
 int64_t proto_encode_head(const struct proto_message *message, uint8_t *head, size_t capacity);
 #define PROTO_HEAD_MAX_BYTES 512
+
+/* The body of a message: of INVOKE, RESPONSE, LOG, SECRET and FACT; empty for the others. */
+struct proto_slice proto_body(const struct proto_message *message);
 
 /* Body size announced by a header: 1..PROTO_FRAME_MAX_BYTES - PROTO_HEADER_BYTES, or -EMSGSIZE. */
 int64_t proto_body_size(const uint8_t header[PROTO_HEADER_BYTES]);

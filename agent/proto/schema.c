@@ -209,6 +209,17 @@ bool schema_id_valid(struct proto_slice id)
             return name ".body: empty fragment of a payload that is not";                                    \
     } while (0)
 
+/* Towards the agent it says all of a clone; towards the function only what is the function's. */
+static const char *resume_rules(const struct proto_message *message)
+{
+    const bool has_seed = message->u.resume.seed.size > 0;
+    if (has_seed != (message->u.resume.realtime_ns > 0) || has_seed != (message->u.resume.clone_id.size > 0))
+        return "resume: seed, realtime_ns and clone_id come together";
+    if (!has_seed && message->u.resume.hostname.size > 0)
+        return "resume.hostname: comes only with resume.seed";
+    return NULL;
+}
+
 const char *schema_broken_rule(const struct proto_message *message)
 {
     switch (message->type) {
@@ -228,14 +239,18 @@ const char *schema_broken_rule(const struct proto_message *message)
         if (message->u.log.body.size == 0 && message->u.log.dropped_bytes == 0)
             return "log.body: empty, and nothing was dropped";
         return NULL;
+    case PROTO_RESUME:
+        return resume_rules(message);
+    case PROTO_SECRET:
+        if (message->u.secret.name.size > 0 && message->u.secret.name.data[0] == '.')
+            return "secret.name: begins with a dot";
+        return NULL;
     case PROTO_HELLO:
     case PROTO_ERROR:
     case PROTO_CHECKPOINT:
     case PROTO_QUIESCED:
-    case PROTO_RESUME:
     case PROTO_RESUMED:
     case PROTO_SHUTDOWN:
-    case PROTO_SECRET:
     case PROTO_STEP:
     case PROTO_COLLECT:
     case PROTO_FACT:

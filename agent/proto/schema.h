@@ -80,7 +80,7 @@ struct shape {
     const char *why_key[FAULT_COUNT]; /* what is wrong with a key itself */
 };
 
-/* NULL for a type that has none: unknown, or reserved. */
+/* NULL for a type that is none. */
 const struct shape *schema_of(unsigned type);
 
 extern const struct shape schema_failure;

@@ -87,6 +87,21 @@ static void decoded_fields_are_those_encoded(void **state)
     assert_int_equal(m.u.hello.state, PROTO_STATE_STARTING);
     assert_true(proto_slice_equal(m.u.hello.name, proto_text("hostvmm 0.1")));
 
+    size = from_hex(sample("resume")->hex, bytes);
+    decode_good(bytes + PROTO_HEADER_BYTES, size - PROTO_HEADER_BYTES, &m);
+    assert_int_equal(m.u.resume.timeout_ms, 2000);
+    assert_int_equal(m.u.resume.generation, 2);
+    assert_true(proto_slice_equal(m.u.resume.seed, proto_text("0123456789abcdef0123456789abcdef")));
+    assert_int_equal(m.u.resume.realtime_ns, 1767225600000000000);
+    assert_true(proto_slice_equal(m.u.resume.clone_id, proto_text("fedcba9876543210")));
+    assert_true(proto_slice_equal(m.u.resume.hostname, proto_text("clone-7")));
+
+    size = from_hex(sample("step-failed")->hex, bytes);
+    decode_good(bytes + PROTO_HEADER_BYTES, size - PROTO_HEADER_BYTES, &m);
+    assert_true(proto_slice_equal(m.u.step.name, proto_text("clock")));
+    assert_int_equal(m.u.step.duration_us, 4);
+    assert_true(proto_slice_equal(m.u.step.failure.type, proto_text("Agent.NotResumed")));
+
     size = from_hex(sample("log-dropped")->hex, bytes);
     decode_good(bytes + PROTO_HEADER_BYTES, size - PROTO_HEADER_BYTES, &m);
     assert_int_equal(m.u.log.id.size, 0);
@@ -100,13 +115,7 @@ static void head_and_body_make_the_same_frame(void **state)
     (void)state;
     for (size_t i = 0; i < sample_count; i++) {
         const struct proto_message *m = &samples[i].message;
-        struct proto_slice body = {0};
-        if (m->type == PROTO_INVOKE)
-            body = m->u.invoke.body;
-        if (m->type == PROTO_RESPONSE)
-            body = m->u.response.body;
-        if (m->type == PROTO_LOG)
-            body = m->u.log.body;
+        const struct proto_slice body = proto_body(m);
         int64_t whole = proto_encode(m, frame, sizeof frame);
         uint8_t head[PROTO_HEAD_MAX_BYTES];
         int64_t size = proto_encode_head(m, head, sizeof head);
@@ -145,6 +154,20 @@ static void largest_messages_fit_a_frame(void **state)
          .u.response = {id, PROTO_PAYLOAD_MAX_BYTES, PROTO_PAYLOAD_MAX_BYTES - PROTO_FRAGMENT_MAX_BYTES, x}},
         {.type = PROTO_ERROR, .u.error = {id, failure}},
         {.type = PROTO_LOG, .u.log = {id, PROTO_STREAM_STDERR, UINT64_MAX, {x.data, PROTO_LOG_MAX_BYTES}}},
+        {.type = PROTO_QUIESCED, .u.quiesced = {UINT64_MAX, failure}},
+        {.type = PROTO_RESUME,
+         .u.resume = {PROTO_TIMEOUT_MAX_MS,
+                      UINT64_MAX,
+                      {x.data, PROTO_SEED_BYTES},
+                      UINT64_MAX,
+                      {x.data, PROTO_CLONE_ID_BYTES},
+                      {x.data, PROTO_HOSTNAME_MAX_BYTES}}},
+        {.type = PROTO_RESUMED, .u.resumed = {UINT64_MAX, failure}},
+        {.type = PROTO_SECRET,
+         .u.secret = {{x.data, PROTO_NAME_MAX_BYTES}, {x.data, PROTO_SECRET_MAX_BYTES}}},
+        {.type = PROTO_STEP, .u.step = {{x.data, PROTO_NAME_MAX_BYTES}, UINT64_MAX, failure}},
+        {.type = PROTO_FACT, .u.fact = {{x.data, PROTO_NAME_MAX_BYTES}, {x.data, PROTO_FACT_MAX_BYTES}}},
+        {.type = PROTO_COLLECTED, .u.collected = {UINT64_MAX, failure}},
     };
     for (size_t i = 0; i < sizeof largest / sizeof *largest; i++) {
         int64_t size = proto_encode(&largest[i], frame, sizeof frame);
@@ -157,7 +180,7 @@ static void largest_messages_fit_a_frame(void **state)
         assert_int_equal(proto_encode(&largest[i], again, (size_t)size), size);
         assert_int_equal(proto_encode(&largest[i], again, (size_t)size - 1), -ENOSPC);
         assert_int_equal(proto_encode(&largest[i], again, 3), -ENOSPC);
-        if (largest[i].type == PROTO_INVOKE)
+        if (proto_body(&largest[i]).size > 0)
             assert_true(proto_encode_head(&largest[i], again, PROTO_HEAD_MAX_BYTES) > 0);
     }
 }
@@ -204,9 +227,20 @@ static void encoder_refuses_what_the_decoder_would(void **state)
     m = sample("init-failed")->message;
     m.u.init.state = PROTO_STATE_READY;
     assert_int_equal(proto_encode(&m, frame, sizeof frame), -EINVAL);
-    for (unsigned type = 0; type < 16; type++) {
+    m = sample("resume")->message;
+    m.u.resume.realtime_ns = 0;
+    assert_int_equal(proto_encode(&m, frame, sizeof frame), -EINVAL);
+    m = sample("secret")->message;
+    m.u.secret.name = proto_text(".hidden");
+    assert_int_equal(proto_encode(&m, frame, sizeof frame), -EINVAL);
+    m = sample("secret")->message;
+    m.u.secret.body = (struct proto_slice){big.data, PROTO_SECRET_MAX_BYTES + 1};
+    assert_int_equal(proto_encode(&m, frame, sizeof frame), -EINVAL);
+    for (unsigned type = 0; type < 20; type++) {
         m = (struct proto_message){.type = (enum proto_type)type};
-        int64_t expected = type == PROTO_SHUTDOWN ? 7 : -EINVAL;
+        const bool whole = type == PROTO_SHUTDOWN || type == PROTO_COLLECT;
+        const bool timed = type == PROTO_QUIESCED || type == PROTO_RESUMED || type == PROTO_COLLECTED;
+        const int64_t expected = whole ? 7 : timed ? 9 : -EINVAL;
         assert_int_equal(proto_encode(&m, frame, sizeof frame), expected);
     }
 }

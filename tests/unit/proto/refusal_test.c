@@ -154,6 +154,21 @@ static const struct edit key_edits[] = {
     {"log", 0, 2, 'd', 0, NULL, NULL},
     {"log", 0, 8, 'd', 0, NULL, "log.stream: missing"},
     {"log", 0, 23, 'd', 0, NULL, "log.body: missing"},
+    {"checkpoint", 0, 4, 'd', 0, NULL, "checkpoint.timeout_ms: missing"},
+    {"quiesced", 0, 11, 'd', 0, NULL, "quiesced.duration_us: missing"},
+    {"quiesced-failed", 0, 7, 'd', 0, NULL, NULL},
+    {"resume", 0, 4, 'd', 0, NULL, "resume.timeout_ms: missing"},
+    {"resume", 0, 14, 'd', 0, NULL, "resume.generation: missing"},
+    {"resume", 0, 18, 'd', 0, NULL, NULL},
+    {"resumed", 0, 11, 'd', 0, NULL, "resumed.duration_us: missing"},
+    {"secret", 0, 12, 'd', 0, NULL, "secret.name: missing"},
+    {"secret", 0, 23, 'd', 0, NULL, "secret.body: missing"},
+    {"step", 0, 11, 'd', 0, NULL, "step.duration_us: missing"},
+    {"step", 0, 12, 'd', 0, NULL, "step.name: missing"},
+    {"step-failed", 1, 0, 'd', 0, NULL, "failure.type: missing"},
+    {"fact", 0, 12, 'd', 0, NULL, "fact.name: missing"},
+    {"fact", 0, 23, 'd', 0, NULL, "fact.body: missing"},
+    {"collected", 0, 11, 'd', 0, NULL, "collected.duration_us: missing"},
 };
 
 static void every_required_key_must_be_there(void **state)
@@ -164,7 +179,7 @@ static void every_required_key_must_be_there(void **state)
 
 static const struct edit limit_edits[] = {
     {"hello-client", 0, 0, 'u', 0, NULL, "type: outside its limits"},
-    {"hello-client", 0, 0, 'u', 12, NULL, "type: outside its limits"},
+    {"hello-client", 0, 0, 'u', 17, NULL, "type: outside its limits"},
     {"hello-client", 0, 1, 'u', 0, NULL, "hello.version: outside its limits"},
     {"hello-client", 0, 1, 'u', UINT32_MAX + 1ull, NULL, "hello.version: outside its limits"},
     {"hello-client", 0, 10, 'u', 0, NULL, "hello.state: outside its limits"},
@@ -212,6 +227,32 @@ static const struct edit limit_edits[] = {
     {"log", 0, 9, 'u', UINT64_MAX, NULL, NULL},
     {"log", 0, 23, 'b', 16384, NULL, NULL},
     {"log", 0, 23, 'b', 16385, NULL, "log.body: outside its limits"},
+    {"checkpoint", 0, 4, 'u', 0, NULL, "checkpoint.timeout_ms: outside its limits"},
+    {"checkpoint", 0, 4, 'u', 900000, NULL, NULL},
+    {"checkpoint", 0, 4, 'u', 900001, NULL, "checkpoint.timeout_ms: outside its limits"},
+    {"quiesced", 0, 11, 'u', UINT64_MAX, NULL, NULL},
+    {"resume", 0, 4, 'u', 0, NULL, "resume.timeout_ms: outside its limits"},
+    {"resume", 0, 4, 'u', 900001, NULL, "resume.timeout_ms: outside its limits"},
+    {"resume", 0, 14, 'u', 0, NULL, "resume.generation: outside its limits"},
+    {"resume", 0, 14, 'u', UINT64_MAX, NULL, NULL},
+    {"resume", 0, 15, 'b', 31, NULL, "resume.seed: outside its limits"},
+    {"resume", 0, 15, 'b', 33, NULL, "resume.seed: outside its limits"},
+    {"resume", 0, 16, 'u', 0, NULL, "resume.realtime_ns: outside its limits"},
+    {"resume", 0, 17, 'b', 15, NULL, "resume.clone_id: outside its limits"},
+    {"resume", 0, 17, 'b', 17, NULL, "resume.clone_id: outside its limits"},
+    {"resume", 0, 18, 't', 0, NULL, "resume.hostname: outside its limits"},
+    {"resume", 0, 18, 't', 64, NULL, NULL},
+    {"resume", 0, 18, 't', 65, NULL, "resume.hostname: outside its limits"},
+    {"secret", 0, 12, 't', 0, NULL, "secret.name: outside its limits"},
+    {"secret", 0, 12, 't', 64, NULL, NULL},
+    {"secret", 0, 12, 't', 65, NULL, "secret.name: outside its limits"},
+    {"secret", 0, 23, 'b', 0, NULL, NULL},
+    {"secret", 0, 23, 'b', 4096, NULL, NULL},
+    {"secret", 0, 23, 'b', 4097, NULL, "secret.body: outside its limits"},
+    {"step", 0, 12, 't', 65, NULL, "step.name: outside its limits"},
+    {"fact", 0, 12, 't', 65, NULL, "fact.name: outside its limits"},
+    {"fact", 0, 23, 'b', 16384, NULL, NULL},
+    {"fact", 0, 23, 'b', 16385, NULL, "fact.body: outside its limits"},
 };
 
 static void every_limit_holds_at_and_past(void **state)
@@ -290,9 +331,14 @@ static const struct edit kind_edits[] = {
     {"error-invocation", 1, 3, 'u', 1, NULL, "error.failure: outside its limits"},
     {"error-connection", 1, 3, 'u', 1, NULL, "failure: unknown key"},
     {"hello-client", 0, 24, 'u', 0, NULL, "hello key: not in its shortest form"},
-    /* types */
-    {"shutdown", 0, 0, 'u', 7, NULL, "type: reserved for snapshots, not spoken in this version"},
-    {"shutdown", 0, 0, 'u', 10, NULL, "type: reserved for snapshots, not spoken in this version"},
+    /* of a snapshot */
+    {"resume", 0, 15, 't', 32, NULL, "resume.seed: wrong kind of item"},
+    {"resume", 0, 18, 'h', 0, "6361206c", "resume.hostname: text has a character that is not allowed"},
+    {"resume", 0, 23, 'b', 1, NULL, "resume: unknown key"},
+    {"checkpoint", 0, 14, 'u', 1, NULL, "checkpoint: unknown key"},
+    {"secret", 0, 12, 'h', 0, "632e2f61", "secret.name: text has a character that is not allowed"},
+    {"step", 0, 12, 'h', 0, "61c3", "step.name: text has a character that is not allowed"},
+    {"collect", 0, 1, 'u', 1, NULL, "collect: unknown key"},
 };
 
 static void every_malformed_kind_is_named(void **state)
@@ -314,6 +360,12 @@ static const struct edit rule_edits[] = {
     {"init-failed", 0, 10, 'u', 2, NULL,
      "init.failure: must be there when init.state is failed, and only then"},
     {"log-dropped", 0, 9, 'd', 0, NULL, "log.body: empty, and nothing was dropped"},
+    {"resume", 0, 15, 'd', 0, NULL, "resume: seed, realtime_ns and clone_id come together"},
+    {"resume", 0, 16, 'd', 0, NULL, "resume: seed, realtime_ns and clone_id come together"},
+    {"resume", 0, 17, 'd', 0, NULL, "resume: seed, realtime_ns and clone_id come together"},
+    {"resume-function", 0, 16, 'u', 1, NULL, "resume: seed, realtime_ns and clone_id come together"},
+    {"resume-function", 0, 18, 't', 1, NULL, "resume.hostname: comes only with resume.seed"},
+    {"secret", 0, 12, 'h', 0, "622e61", "secret.name: begins with a dot"},
 };
 
 static void rules_between_fields_hold(void **state)
