@@ -101,7 +101,8 @@ $(BUILD)/tests/fuzz/proto-seeds: $(call unit,tests/fuzz/proto_seeds.c tests/unit
 	$(QUIET_LD)$(UNIT_CC) $(UNIT_CFLAGS) $^ $(UNIT_LIBS) -o $@
 
 # The function library carries the codec and libcbor in it: a function links this one archive.
-FUNCTION_SOURCES := agent/function/function.c agent/function/wire.c agent/function/reply.c agent/function/local.c
+FUNCTION_SOURCES := agent/function/function.c agent/function/wire.c agent/function/reply.c agent/function/local.c \
+	agent/function/hooks.c agent/function/unique.c
 FUNCTION_LIBRARY_SOURCES := $(FUNCTION_SOURCES) $(PROTO_SOURCES) agent/base/fd.c agent/base/log.c
 MUSL_PROGRAMS += $(BUILD)/libfunction.a $(BUILD)/libfunction-glibc.a
 define function_library
@@ -119,15 +120,20 @@ $(BUILD)/glibc/%.o: %.c | $(THIRD)/stamp
 -include $(patsubst %.c,$(BUILD)/glibc/%.d,$(FUNCTION_LIBRARY_SOURCES))
 
 # Examples: a directory each, as the image builder takes it. function-exec is for directories that hold a script.
-FUNCTION_EXAMPLES := hello wordcount misbehave
+FUNCTION_EXAMPLES := hello wordcount misbehave identity identity-twin
 FUNCTIONS := $(patsubst %,$(BUILD)/functions/%/bootstrap,$(FUNCTION_EXAMPLES))
 MUSL_PROGRAMS += $(FUNCTIONS) $(BUILD)/function-exec
 $(FUNCTIONS): $(BUILD)/functions/%/bootstrap: $(BUILD)/musl/agent/function/examples/%.o $(BUILD)/libfunction.a
 	@mkdir -p $(@D)
 	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
+# The same source without its hook: what the audit has to find.
+$(BUILD)/musl/agent/function/examples/identity-twin.o: agent/function/examples/identity.c | $(THIRD)/stamp
+	@mkdir -p $(@D)
+	$(QUIET_CC)$(MUSL_CC) $(MUSL_CFLAGS) -DIDENTITY_TWIN -MMD -MP -c $< -o $@
 $(BUILD)/function-exec: $(call musl,agent/function/exec.c) $(BUILD)/libfunction.a
 	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
 $(eval $(call unit_test,function_test,tests/unit/function/function_test.c $(FUNCTION_LIBRARY_SOURCES)))
+$(eval $(call unit_test,function_hooks_test,tests/unit/function/hooks_test.c $(FUNCTION_LIBRARY_SOURCES)))
 SCRIPT_TESTS += tests/unit/function/local.test.sh
 
 # The HTTP form of the function contract, as far as bytes go.
@@ -191,7 +197,7 @@ integration-parts: $(INIT_DATA)
 SCRIPT_TESTS += tests/unit/rootfs/images.sh
 
 # Images of the example functions, on the minimal base.
-IMAGES := $(BUILD)/images/hello.erofs $(BUILD)/images/wordcount.erofs $(BUILD)/images/misbehave.erofs
+IMAGES := $(patsubst %,$(BUILD)/images/%.erofs,$(FUNCTION_EXAMPLES))
 ROOTFS_SCRIPTS := rootfs/build.sh rootfs/verify.sh rootfs/tree.sh
 images: $(IMAGES)
 .PHONY: images

@@ -11,16 +11,20 @@
  *                       ERROR       instead of an answer, with the event's id: this invocation failed, the
  *                                   process goes on. It may come after some fragments and then replaces them.
  *                                   Without an id: the process cannot go on and is about to exit
- *   agent -> function   INVOKE      fragments of one event, in order, only after INIT READY and only when
- *                                   the last event has been answered. timeout_ms is what is left of the
- *                                   deadline when the first fragment is sent
- *                       (end)       shutdown or close: finish and exit 0
+ *                       QUIESCED    once for each CHECKPOINT: its hooks have run, or the failure of one,
+ * after which it goes on as if nothing had been asked RESUMED     once for each RESUME: likewise; after a
+ * failure it is never run again agent -> function   INVOKE      fragments of one event, in order, only after
+ * INIT READY and only when the last event has been answered. timeout_ms is what is left of the deadline when
+ * the first fragment is sent CHECKPOINT  between events. Until RESUME (or its own failed QUIESCED) nothing
+ * else RESUME      between events, timeout_ms and generation alone. After a CHECKPOINT, or unasked: a
+ * snapshot may be taken without one (end)       shutdown or close: finish and exit 0
  *
  * The agent says nothing else, and no hello: it started the program and knows what it is. Any other type in
  * either direction is a violation: the agent kills the function, the function exits FUNCTION_EXIT_CHANNEL.
  *
- * Before the last fragment of an answer, and before ERROR and INIT, the function flushes stdout and stderr:
- * an agent that empties both pipes when it has read that frame has the whole output of that invocation.
+ * Before the last fragment of an answer, and before ERROR, INIT, QUIESCED and RESUMED, the function flushes
+ * stdout and stderr: an agent that empties both pipes when it has read that frame has the whole output of
+ * that invocation.
  */
 #ifndef AGENT_FUNCTION_CHANNEL_H
 #define AGENT_FUNCTION_CHANNEL_H
@@ -35,9 +39,11 @@
 #define FUNCTION_EXIT_USAGE 64 /* REKINDLE_FUNCTION_FD is not the number of a stream socket */
 
 /* Error types the function's side puts into its failures. Those of the agent are in agent/proto/errors.h. */
-#define FUNCTION_ERROR_HANDLE   "Function.Error"     /* handle returned non-zero */
-#define FUNCTION_ERROR_INIT     "Function.InitError" /* init returned non-zero */
-#define FUNCTION_ERROR_TOO_BIG  "Function.ResponseSizeTooLarge"
-#define FUNCTION_ERROR_NO_SPACE "Function.OutOfMemory" /* no memory for the event or the answer */
+#define FUNCTION_ERROR_HANDLE     "Function.Error"           /* handle returned non-zero */
+#define FUNCTION_ERROR_INIT       "Function.InitError"       /* init returned non-zero */
+#define FUNCTION_ERROR_CHECKPOINT "Function.CheckpointError" /* a hook before the checkpoint did */
+#define FUNCTION_ERROR_RESTORE    "Function.RestoreError"    /* a hook after the restore did */
+#define FUNCTION_ERROR_TOO_BIG    "Function.ResponseSizeTooLarge"
+#define FUNCTION_ERROR_NO_SPACE   "Function.OutOfMemory" /* no memory for the event or the answer */
 
 #endif

@@ -1,7 +1,9 @@
 /*
  * function_run(): the function's side of the channel (channel.h), one event at a time.
  *
- *     open -> HELLO -> init hook -> INIT -> ( INVOKE… -> handle hook -> RESPONSE… | ERROR )* -> end of stream
+ *     open -> HELLO -> init hook -> INIT -> ( INVOKE… -> handle hook -> RESPONSE… | ERROR
+ *                                           | CHECKPOINT -> hooks -> QUIESCED
+ *                                           | RESUME -> hooks -> RESUMED )* -> end of stream
  *
  * Everything blocks, on the caller's thread. The agent is trusted to keep the protocol but checked all the
  * same: what it should not say ends the process with the reason on stderr, never with a wrong answer.
@@ -16,6 +18,7 @@
 #include "agent/base/fd.h"
 #include "agent/base/log.h"
 #include "agent/function/channel.h"
+#include "agent/function/hooks.h"
 #include "agent/function/local.h"
 #include "agent/function/reply.h"
 #include "agent/function/wire.h"
@@ -128,23 +131,53 @@ static void inbox_reset(void)
     }
 }
 
+/* A checkpoint or a resume: its hooks, and how they ended. */
+static int serve_hooks(const struct function *function, const struct proto_message *message)
+{
+    const bool restores = message->type == PROTO_RESUME;
+    const uint64_t start_ns = clock_monotonic_ns();
+    char why[HOOKS_WHY_BYTES] = "";
+    flush_output(); /* what it has printed so far is the original's, and not each clone's */
+    const int result = restores ? hooks_after_restore(function, message->u.resume.generation, why)
+                                : hooks_before_checkpoint(function, why);
+    flush_output();
+    struct proto_end end = {.duration_us = (clock_monotonic_ns() - start_ns) / 1000};
+    if (result != 0) {
+        end.failure.type = proto_text(restores ? FUNCTION_ERROR_RESTORE : FUNCTION_ERROR_CHECKPOINT);
+        end.failure.message = proto_text(why);
+    }
+    const struct proto_message answer =
+        restores ? (struct proto_message){.type = PROTO_RESUMED, .u.resumed = end}
+                 : (struct proto_message){.type = PROTO_QUIESCED, .u.quiesced = end};
+    return wire_send(&wire, &answer);
+}
+
 /* A whole event into the inbox. 1; 0 when the agent closed the channel instead; -errno with *why. */
-static int receive_event(const char **why)
+static int receive_event(const struct function *function, const char **why)
 {
     struct proto_message message;
     for (;;) {
         const int got = wire_receive(&wire, &message, why);
         if (got <= 0) {
-            const int between = inbox.assembly.id[0] == '\0';
-            if (got == 0 && !between)
+            const bool halfway = inbox.assembly.id[0] != '\0';
+            if (got == 0 && halfway)
                 *why = "closed in the middle of an event";
-            return got == 0 && !between ? -EPIPE : got;
+            return got == 0 && halfway ? -EPIPE : got;
+        }
+        const bool between = inbox.assembly.id[0] == '\0';
+        if (between && (message.type == PROTO_CHECKPOINT || message.type == PROTO_RESUME)) {
+            const int error = serve_hooks(function, &message);
+            if (error) {
+                *why = "saying how the hooks ended failed";
+                return error;
+            }
+            continue;
         }
         if (message.type != PROTO_INVOKE) {
             *why = "a message that an agent does not send to a function";
             return -EPROTO;
         }
-        if (inbox.assembly.id[0] == '\0') {
+        if (between) {
             if (payload_begin(&inbox.assembly, &message, why) < 0)
                 return -EPROTO;
             inbox_open(&message);
@@ -182,7 +215,7 @@ static int serve(const struct function *function)
 {
     for (;;) {
         const char *why = NULL;
-        const int got = receive_event(&why);
+        const int got = receive_event(function, &why);
         if (got == 0)
             return FUNCTION_EXIT_OK;
         if (got < 0)

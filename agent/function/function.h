@@ -51,15 +51,53 @@ struct function {
     /* For each event. 0, or anything else: answered as an error of type "Function.Error" unless the reply has
      * failed already. */
     int (*handle)(void *context, const struct function_event *event, struct function_reply *reply);
-    /* Before a snapshot: let go of what must not be cloned. 0 or fail. May be NULL. */
+    /* Before a snapshot, between two events: let go of what must not be cloned (connections, keys, ids). 0;
+     * anything else: no snapshot is taken, and the function goes on. May be NULL. */
     int (*before_checkpoint)(void *context);
-    /* In each clone, before its first event; `generation` counts up and differs from the last. 0 or fail. May
-     * be NULL. */
+    /* In each clone, and in the original when that goes on, before the next event: make anew what must be
+     * unique. `generation` counts up and differs from the last. 0; anything else: this clone never serves.
+     * May be NULL. */
     int (*after_restore)(void *context, uint64_t generation);
     void *context;
 };
 
 /* Serve events until the agent ends us. Returns the exit code for main(). */
 int function_run(const struct function *function);
+
+/*
+ * Hooks around a snapshot for what a function is made of: a library registers its own, in main or init, and
+ * needs to know nothing of the function's table. Up to FUNCTION_HOOKS_MAX of each kind. 0, -ENOSPC, -EINVAL.
+ *
+ * Before a checkpoint the last comes first: the table's before_checkpoint, which may still use every library;
+ * then the registered ones, from the last to the first. After a restore the first comes first: the registered
+ * ones in their order, then the table's after_restore, which finds every library at work again. All run on
+ * the thread of function_run, within the time the host gives them together; past it the function is killed
+ * (checkpoint) or the clone given up (restore).
+ *
+ * The first hook that fails ends its row. When that is before a checkpoint, every restore hook is called with
+ * the generation as it was, so that what has been let go of is taken up again.
+ *
+ * The kernel's random pool, clock and TCP connections, the hostname and the ids of the machine are the
+ * agent's: they are in order before any hook runs. In local mode no hook is called.
+ */
+#define FUNCTION_HOOKS_MAX 32
+int function_on_checkpoint(int (*hook)(void *context), void *context);
+int function_on_restore(int (*hook)(void *context, uint64_t generation), void *context);
+
+/* The generation of this clone, from /run/generation (generation.h): a load from memory, cheap enough before
+ * each use of what must be unique. 0 where there is no such page, as outside of a guest. Thread-safe. */
+uint64_t function_generation(void);
+
+/*
+ * Fill `to` with random bytes that no other clone gets: 0, or -errno (ENOSYS: a kernel before 3.17).
+ *
+ * Each call asks the kernel (getrandom, the system call). Nothing is kept in this process between calls, so
+ * there is nothing that a snapshot could copy; and the agent gives the kernel's pool a seed of this clone's
+ * own before the function runs again. A generator that keeps a buffer or a state in the process (a libc's
+ * random(), a TLS library's, one of your own) is copied with it: seed such a one in init, and again in
+ * after_restore. Outside of a guest these are the machine's own random bytes; there, snapshots taken by
+ * others are on you.
+ */
+int function_random(void *to, size_t size);
 
 #endif

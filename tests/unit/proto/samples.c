@@ -72,11 +72,11 @@ const struct sample samples[] = {
     {"checkpoint", "00000007a20007041907d0", {.type = PROTO_CHECKPOINT, .u.checkpoint.timeout_ms = 2000}},
     {"quiesced", "00000007a200080b191068", {.type = PROTO_QUIESCED, .u.quiesced.duration_us = 4200}},
     {"quiesced-failed",
-     "00000043a3000807a200781946756e6374696f6e2e436865636b706f696e744661696c656401781c6265666f"
-     "72655f636865636b706f696e742072657475726e656420330b185a",
+     "00000042a3000807a200781846756e6374696f6e2e436865636b706f696e744572726f7201781c6265666f72"
+     "655f636865636b706f696e742072657475726e656420330b185a",
      {.type = PROTO_QUIESCED,
       .u.quiesced = {.duration_us = 90,
-                     .failure = {.type = TEXT("Function.CheckpointFailed"),
+                     .failure = {.type = TEXT("Function.CheckpointError"),
                                  .message = TEXT("before_checkpoint returned 3")}}}},
     {"secret",
      "00000012a3000c0c65746f6b656e1746733363726574",
