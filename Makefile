@@ -207,8 +207,8 @@ $(IMAGES): $(BUILD)/images/%.erofs: $(BUILD)/functions/%/bootstrap $(BUILD)/init
 
 # ---- hostvmm: core (main, config, vm, vcpu, memory, bus, boot, arch, serial) --------------------------------------
 HOSTVMM_ARCH_SOURCES := hostvmm/arch/x86_64/layout.c hostvmm/arch/x86_64/cpu.c hostvmm/arch/x86_64/cpuid.c \
-	hostvmm/arch/x86_64/boot.c hostvmm/arch/x86_64/acpi.c hostvmm/arch/x86_64/aml.c
-HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/run.c hostvmm/machine.c hostvmm/files.c hostvmm/vm.c \
+	hostvmm/arch/x86_64/boot.c hostvmm/arch/x86_64/acpi.c hostvmm/arch/x86_64/aml.c hostvmm/arch/x86_64/state.c
+HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/files.c hostvmm/vm.c \
 	hostvmm/vcpu.c hostvmm/memory.c hostvmm/bus.c hostvmm/console.c hostvmm/timeline.c hostvmm/boot/kernel.c \
 	hostvmm/boot/elf.c hostvmm/boot/bzimage.c hostvmm/boot/load.c hostvmm/boot/image.c hostvmm/device/serial.c \
 	hostvmm/device/lifecycle.c init/bootargs.c $(HOSTVMM_ARCH_SOURCES)
@@ -223,23 +223,25 @@ $(eval $(call unit_test,hostvmm/acpi_test,tests/unit/hostvmm/acpi_test.c hostvmm
 	hostvmm/arch/x86_64/aml.c hostvmm/arch/x86_64/layout.c))
 $(eval $(call unit_test,hostvmm/cpuid_test,tests/unit/hostvmm/cpuid_test.c hostvmm/arch/x86_64/cpuid.c))
 $(eval $(call unit_test,hostvmm/serial_test,tests/unit/hostvmm/serial_test.c hostvmm/device/serial.c \
-	hostvmm/device/lifecycle.c hostvmm/device/irq.c))
+	hostvmm/device/lifecycle.c hostvmm/device/irq.c hostvmm/snapshot/codec.c))
 $(eval $(call unit_test,hostvmm/config_test,tests/unit/hostvmm/config_test.c hostvmm/config.c hostvmm/timeline.c \
 	init/bootargs.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/console_test,tests/unit/hostvmm/console_test.c hostvmm/console.c \
-	hostvmm/device/serial.c hostvmm/device/irq.c $(BASE_SOURCES)))
+	hostvmm/device/serial.c hostvmm/device/irq.c hostvmm/snapshot/codec.c $(BASE_SOURCES)))
 $(eval $(call fuzz_target,kernel_loader,tests/fuzz/kernel_loader.c $(HOSTVMM_LOAD_SOURCES)))
 
 # ---- hostvmm: device/virtio --------------------------------------------------------------------------------------
 HOSTVMM_VIRTIO_SOURCES := hostvmm/device/irq.c hostvmm/device/virtio/queue.c hostvmm/device/virtio/chain.c \
-	hostvmm/device/virtio/mmio.c hostvmm/device/virtio/blk.c hostvmm/device/virtio/blk_request.c \
+	hostvmm/device/virtio/device.c hostvmm/device/virtio/mmio.c hostvmm/device/virtio/blk.c hostvmm/device/virtio/blk_request.c \
 	hostvmm/device/virtio/rng.c hostvmm/device/virtio/vsock.c hostvmm/device/virtio/vsock_connection.c \
 	hostvmm/device/virtio/vsock_guest.c hostvmm/device/virtio/vsock_host.c hostvmm/device/virtio/vsock_listen.c
 VIRTIO_TEST_SOURCES := $(HOSTVMM_VIRTIO_SOURCES) hostvmm/memory.c hostvmm/arch/x86_64/layout.c \
+	hostvmm/snapshot/codec.c \
 	tests/unit/virtio/guest.c $(BASE_SOURCES)
 $(eval $(call unit_test,virtio/queue_test,tests/unit/virtio/queue_test.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call unit_test,virtio/mmio_test,tests/unit/virtio/mmio_test.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call unit_test,virtio/blk_test,tests/unit/virtio/blk_test.c $(VIRTIO_TEST_SOURCES)))
+$(eval $(call unit_test,virtio/state_test,tests/unit/virtio/state_test.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call unit_test,virtio/vsock_test,tests/unit/virtio/vsock_test.c tests/unit/virtio/vsock_fixture.c \
 	$(VIRTIO_TEST_SOURCES)))
 $(eval $(call unit_test,virtio/vsock_abuse_test,tests/unit/virtio/vsock_abuse_test.c tests/unit/virtio/vsock_fixture.c \
@@ -250,8 +252,15 @@ $(eval $(call fuzz_target,virtio_blk,tests/fuzz/virtio_blk.c $(VIRTIO_TEST_SOURC
 $(eval $(call fuzz_target,vsock,tests/fuzz/vsock.c $(VIRTIO_TEST_SOURCES)))
 
 # ---- hostvmm: snapshot ---------------------------------------------------------------------------------------------
-HOSTVMM_SNAPSHOT_SOURCES := hostvmm/snapshot/codec.c
+HOSTVMM_SNAPSHOT_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/header.c hostvmm/snapshot/manifest.c \
+	hostvmm/snapshot/open.c hostvmm/snapshot/chunks.c hostvmm/snapshot/layers.c hostvmm/snapshot/saver.c hostvmm/snapshot/pages.c \
+	hostvmm/snapshot/capture.c hostvmm/snapshot/resumption.c hostvmm/snapshot/uniqueness.c
+# What is on disk, apart from the machine whose state it is.
+SNAPSHOT_FILE_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/header.c hostvmm/snapshot/manifest.c \
+	hostvmm/snapshot/open.c hostvmm/snapshot/chunks.c hostvmm/snapshot/layers.c hostvmm/snapshot/saver.c \
+	hostvmm/memory.c hostvmm/arch/x86_64/layout.c agent/base/fd.c
 $(eval $(call unit_test,snapshot/codec_test,tests/unit/snapshot/codec_test.c hostvmm/snapshot/codec.c))
+$(eval $(call unit_test,snapshot/files_test,tests/unit/snapshot/files_test.c $(SNAPSHOT_FILE_SOURCES),$(THIRD)/lib/libbearssl.a))
 
 # ---- hostvmm: control ----------------------------------------------------------------------------------------------
 HOSTVMM_CONTROL_SOURCES := hostvmm/control/client.c hostvmm/control/dial.c hostvmm/control/doctor.c \

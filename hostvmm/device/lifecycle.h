@@ -25,6 +25,9 @@ enum {
 
 #define LIFECYCLE_RESET_VALUE 0x01
 
+struct state_reader;
+struct state_writer;
+
 struct lifecycle_ops {
     void (*stage)(void *context, enum guest_stage stage);
     void (*power_off)(void *context);
@@ -35,6 +38,7 @@ struct lifecycle {
     const struct lifecycle_ops *ops;
     void *context;
     uint32_t reason;  /* atomic: the last enum guest_exit written */
+    uint32_t stages;  /* atomic: a bit for each enum guest_stage reported so far */
     uint32_t unknown; /* atomic: values nobody defined */
 };
 
@@ -42,5 +46,11 @@ extern const struct bus_ops lifecycle_bus_ops; /* its device is a struct lifecyc
 
 void lifecycle_init(struct lifecycle *lifecycle, const struct lifecycle_ops *ops, void *context);
 enum guest_exit lifecycle_reason(const struct lifecycle *lifecycle);
+/* Whether the guest has reported it, before a restore perhaps. */
+bool lifecycle_stage_reached(const struct lifecycle *lifecycle, enum guest_stage stage);
+
+/* While no vCPU runs. The callbacks are not called again for what the guest reported before. */
+void lifecycle_save(const struct lifecycle *lifecycle, struct state_writer *out, const char *key);
+void lifecycle_load(struct lifecycle *lifecycle, struct state_reader *in, const char *key);
 
 #endif

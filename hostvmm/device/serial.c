@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "hostvmm/snapshot/codec.h"
+
 enum {
     REGISTER_DATA = 0,             /* divisor low while DLAB is set */
     REGISTER_INTERRUPT_ENABLE = 1, /* divisor high while DLAB is set */
@@ -233,4 +235,52 @@ size_t serial_receive(struct serial *serial, const uint8_t *data, size_t size)
     raise_if_pending(serial);
     pthread_mutex_unlock(&serial->lock);
     return taken;
+}
+
+void serial_save(struct serial *serial, struct state_writer *out, const char *key)
+{
+    uint8_t input[SERIAL_INPUT_BYTES];
+    pthread_mutex_lock(&serial->lock);
+    for (uint32_t i = 0; i < serial->input_count; i++)
+        input[i] = serial->input[(serial->input_first + i) % SERIAL_INPUT_BYTES];
+    state_put_map(out, key, 8);
+    state_put_uint(out, "interrupt_enable", serial->interrupt_enable);
+    state_put_uint(out, "fifo_control", serial->fifo_control);
+    state_put_uint(out, "line_control", serial->line_control);
+    state_put_uint(out, "modem_control", serial->modem_control);
+    state_put_uint(out, "scratch", serial->scratch);
+    state_put_bytes(out, "divisor", serial->divisor, sizeof serial->divisor);
+    state_put_bool(out, "transmit_interrupt", serial->transmit_interrupt);
+    state_put_bytes(out, "input", input, serial->input_count);
+    pthread_mutex_unlock(&serial->lock);
+}
+
+void serial_load(struct serial *serial, struct state_reader *in, const char *key)
+{
+    size_t size = 0;
+    pthread_mutex_lock(&serial->lock);
+    state_get_map(in, key, 8);
+    serial->interrupt_enable = (uint8_t)state_get_uint(in, "interrupt_enable", 0, ENABLE_MASK);
+    serial->fifo_control = (uint8_t)state_get_uint(in, "fifo_control", 0, UINT8_MAX);
+    serial->line_control = (uint8_t)state_get_uint(in, "line_control", 0, UINT8_MAX);
+    serial->modem_control = (uint8_t)state_get_uint(in, "modem_control", 0, MODEM_MASK);
+    serial->scratch = (uint8_t)state_get_uint(in, "scratch", 0, UINT8_MAX);
+    state_get_bytes(in, "divisor", serial->divisor, sizeof serial->divisor);
+    serial->transmit_interrupt = state_get_bool(in, "transmit_interrupt");
+    const uint8_t *input = state_get_span(in, "input", SERIAL_INPUT_BYTES, &size);
+    serial->input_first = 0;
+    serial->input_count = 0;
+    for (size_t i = 0; input && i < size; i++)
+        put_input(serial, input[i]);
+    state_end(in);
+    pthread_mutex_unlock(&serial->lock);
+}
+
+void serial_revive(struct serial *serial)
+{
+    pthread_mutex_lock(&serial->lock);
+    if (serial->interrupt_enable & ENABLE_RECEIVED && serial->input_count < SERIAL_INPUT_BYTES)
+        ask_for_input(serial);
+    raise_if_pending(serial);
+    pthread_mutex_unlock(&serial->lock);
 }

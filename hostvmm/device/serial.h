@@ -20,6 +20,9 @@
 #define SERIAL_PORT_BYTES  8
 #define SERIAL_INPUT_BYTES 64u /* more than the real one's 16: fewer trips for the host's input */
 
+struct state_reader;
+struct state_writer;
+
 struct serial_ops {
     void (*transmit)(void *context, uint8_t byte);
     void (*input_wanted)(void *context); /* after serial_room gave 0: there is room now */
@@ -53,5 +56,11 @@ void serial_fini(struct serial *serial);
 size_t serial_room(struct serial *serial);
 /* Give the guest input. How many bytes were taken. */
 size_t serial_receive(struct serial *serial, const uint8_t *data, size_t size);
+
+/* Main thread, while no vCPU runs. Load goes into a port just made; revive, once all is loaded, repeats the
+ * interrupt for what is pending and asks for input that the guest has room for. */
+void serial_save(struct serial *serial, struct state_writer *out, const char *key);
+void serial_load(struct serial *serial, struct state_reader *in, const char *key);
+void serial_revive(struct serial *serial);
 
 #endif

@@ -14,6 +14,7 @@
 #include "agent/base/fd.h"
 #include "agent/base/log.h"
 #include "hostvmm/device/virtio/blk_request.h"
+#include "hostvmm/snapshot/codec.h"
 
 #define QUEUE_SIZE    128
 #define REQUEST_QUEUE 0
@@ -84,7 +85,8 @@ static int activate(struct virtio_device *device)
     return error;
 }
 
-static void reset(struct virtio_device *device)
+/* The thread ends once the request in its hands is answered. */
+static void stop(struct virtio_device *device)
 {
     struct virtio_blk *blk = blk_of(device);
     __atomic_store_n(&blk->stopping, 1, __ATOMIC_RELEASE);
@@ -106,7 +108,8 @@ static const struct virtio_kind kind = {
     .queue_count = 1,
     .queue_size_max = QUEUE_SIZE,
     .activate = activate,
-    .reset = reset,
+    .reset = stop,
+    .pause = stop,
     .config_read = config_read,
 };
 
@@ -208,4 +211,51 @@ void virtio_blk_fini(struct virtio_blk *blk)
 {
     virtio_device_fini(&blk->device);
     fd_close(&blk->fd);
+}
+
+int virtio_blk_pause(struct virtio_blk *blk)
+{
+    virtio_device_pause(&blk->device);
+    if (blk->read_only || fdatasync(blk->fd) == 0)
+        return 0;
+    const int error = -errno;
+    log_error("drive %.*s: its file cannot be flushed: %s", VIRTIO_BLK_ID_BYTES, blk->serial,
+              strerror(-error));
+    return error;
+}
+
+void virtio_blk_unpause(struct virtio_blk *blk)
+{
+    virtio_device_unpause(&blk->device);
+}
+
+void virtio_blk_save(const struct virtio_blk *blk, struct state_writer *out, const char *key)
+{
+    char serial[VIRTIO_BLK_ID_BYTES + 1] = {0};
+    memcpy(serial, blk->serial, sizeof blk->serial);
+    state_put_map(out, key, 4);
+    state_put_text(out, "serial", serial);
+    state_put_uint(out, "capacity_bytes", blk->capacity_bytes);
+    state_put_bool(out, "read_only", blk->read_only);
+    virtio_device_save(&blk->device, out, "device");
+}
+
+void virtio_blk_load(struct virtio_blk *blk, struct state_reader *in, const char *key)
+{
+    char serial[VIRTIO_BLK_ID_BYTES + 1];
+    state_get_map(in, key, 4);
+    state_get_text(in, "serial", serial, sizeof serial);
+    if (strncmp(serial, blk->serial, sizeof blk->serial) != 0)
+        state_refuse(in, "serial", "the drive is %.*s, the snapshot's was %s", VIRTIO_BLK_ID_BYTES,
+                     blk->serial, serial);
+    const uint64_t capacity = state_get_uint(in, "capacity_bytes", 0, UINT64_MAX);
+    if (capacity != blk->capacity_bytes)
+        state_refuse(in, "capacity_bytes", "the drive has %llu bytes, the snapshot's had %llu",
+                     (unsigned long long)blk->capacity_bytes, (unsigned long long)capacity);
+    const bool read_only = state_get_bool(in, "read_only");
+    if (read_only != blk->read_only)
+        state_refuse(in, "read_only", "the drive is %s, the snapshot's was %s",
+                     blk->read_only ? "read-only" : "writable", read_only ? "read-only" : "writable");
+    virtio_device_load(&blk->device, in, "device");
+    state_end(in);
 }

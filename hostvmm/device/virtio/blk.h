@@ -44,6 +44,14 @@ int virtio_blk_init(struct virtio_blk *blk, const struct guest_memory *memory, i
                     const char *serial);
 void virtio_blk_fini(struct virtio_blk *blk);
 
+/* As virtio_device_pause and unpause; besides, on return of the former all that was written is in the file
+ * for good. 0 or -errno, logged: paused, but not so. */
+int virtio_blk_pause(struct virtio_blk *blk);
+void virtio_blk_unpause(struct virtio_blk *blk);
+/* Load refuses a snapshot of another drive than this one. */
+void virtio_blk_save(const struct virtio_blk *blk, struct state_writer *out, const char *key);
+void virtio_blk_load(struct virtio_blk *blk, struct state_reader *in, const char *key);
+
 /* Serve every request that waits, on the thread that owns the queue. */
 void virtio_blk_serve(struct virtio_blk *blk);
 

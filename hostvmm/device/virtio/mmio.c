@@ -1,5 +1,6 @@
 /*
- * See mmio.h. Registers: virtio 1.2, table in section 4.2.2. Initialisation: section 3.1.
+ * See mmio.h; device.c is the part apart from registers. Registers: virtio 1.2, table in section 4.2.2.
+ * Initialisation: section 3.1.
  *
  *   status:  0 --> ACKNOWLEDGE --> DRIVER --> FEATURES_OK --> DRIVER_OK (active)
  *            ^         |              |            |              |
@@ -10,22 +11,16 @@
  */
 #include "hostvmm/device/virtio/mmio.h"
 
-#include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
-#include "agent/base/fd.h"
 #include "agent/base/log.h"
 
-#define MAGIC             0x74726976u /* "virt" */
-#define VERSION           2u
-#define VENDOR            0x444b4552u /* "REKD" */
-
-#define BROKEN_LOGGED_MAX 8
+#define MAGIC   0x74726976u /* "virt" */
+#define VERSION 2u
+#define VENDOR  0x444b4552u /* "REKD" */
 
 #define STATUS_DRIVER_BITS                                                                                   \
     (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK |                    \
@@ -36,106 +31,10 @@ static uint32_t status_of(const struct virtio_device *device)
     return __atomic_load_n(&device->status, __ATOMIC_ACQUIRE);
 }
 
-bool virtio_device_serving(const struct virtio_device *device)
-{
-    return __atomic_load_n(&device->active, __ATOMIC_ACQUIRE) &&
-           !(status_of(device) & VIRTIO_CONFIG_S_NEEDS_RESET);
-}
-
-void virtio_device_kick(const struct virtio_device *device, unsigned queue_index)
-{
-    const uint64_t one = 1;
-    ssize_t n = write(device->notify_fds[queue_index], &one, sizeof one);
-    (void)n; /* full: readable already */
-}
-
-bool virtio_device_kick_clear(const struct virtio_device *device, unsigned queue_index)
-{
-    uint64_t count;
-    return read(device->notify_fds[queue_index], &count, sizeof count) == (ssize_t)sizeof count;
-}
-
-static void interrupt(struct virtio_device *device, uint32_t cause)
-{
-    (void)__atomic_fetch_or(&device->interrupt_status, cause, __ATOMIC_SEQ_CST);
-    irq_raise(&device->irq);
-}
-
-void virtio_device_signal(struct virtio_device *device, struct virtq *queue)
-{
-    if (virtq_should_signal(queue, device->memory))
-        interrupt(device, VIRTIO_MMIO_INT_VRING);
-}
-
-void virtio_device_config_changed(struct virtio_device *device)
-{
-    (void)__atomic_fetch_add(&device->config_generation, 1, __ATOMIC_SEQ_CST);
-    if (status_of(device) & VIRTIO_CONFIG_S_DRIVER_OK)
-        interrupt(device, VIRTIO_MMIO_INT_CONFIG);
-}
-
-void virtio_device_broken(struct virtio_device *device, const char *why)
-{
-    const uint32_t before = __atomic_fetch_or(&device->status, VIRTIO_CONFIG_S_NEEDS_RESET, __ATOMIC_ACQ_REL);
-    if (before & VIRTIO_CONFIG_S_NEEDS_RESET)
-        return;
-    const uint32_t count = __atomic_fetch_add(&device->broken_count, 1, __ATOMIC_RELAXED);
-    if (count < BROKEN_LOGGED_MAX)
-        log_warn("%s: the guest's driver broke the device's rules (%s); it serves again after a reset%s",
-                 device->kind->name, why,
-                 count + 1 == BROKEN_LOGGED_MAX ? "; further reports are left out" : "");
-    if (before & VIRTIO_CONFIG_S_DRIVER_OK)
-        interrupt(device, VIRTIO_MMIO_INT_CONFIG);
-}
-
-void virtio_config_copy(const void *config, uint32_t config_bytes, uint32_t offset, void *data, uint32_t size)
-{
-    memset(data, 0, size);
-    if (offset >= config_bytes)
-        return;
-    const uint32_t left = config_bytes - offset;
-    memcpy(data, (const uint8_t *)config + offset, size < left ? size : left);
-}
-
-/* Back to the state after power-on. Called with the lock held. */
-static void device_reset(struct virtio_device *device)
-{
-    for (unsigned i = 0; i < device->kind->queue_count; i++)
-        (void)virtio_device_kick_clear(device,
-                                       i); /* before the kind's reset, which may kick its own thread */
-    const bool was_active = device->active;
-    __atomic_store_n(&device->active, false, __ATOMIC_RELEASE);
-    if (was_active)
-        device->kind->reset(device);
-    for (unsigned i = 0; i < device->kind->queue_count; i++)
-        device->queues[i] = (struct virtq){.size_max = device->kind->queue_size_max};
-    device->driver_features = 0;
-    device->device_features_select = 0;
-    device->driver_features_select = 0;
-    device->queue_select = 0;
-    __atomic_store_n(&device->interrupt_status, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&device->status, 0, __ATOMIC_SEQ_CST);
-}
-
-static void activate(struct virtio_device *device)
-{
-    for (unsigned i = 0; i < device->kind->queue_count; i++) {
-        device->queues[i].event_idx = (device->driver_features >> VIRTIO_RING_F_EVENT_IDX & 1) != 0;
-        device->queues[i].indirect = (device->driver_features >> VIRTIO_RING_F_INDIRECT_DESC & 1) != 0;
-    }
-    __atomic_store_n(&device->active, true, __ATOMIC_RELEASE);
-    int error = device->kind->activate(device);
-    if (error) {
-        __atomic_store_n(&device->active, false, __ATOMIC_RELEASE);
-        log_error("%s: cannot start serving the guest: %s", device->kind->name, strerror(-error));
-        virtio_device_broken(device, "the host could not start it");
-    }
-}
-
 static void status_write(struct virtio_device *device, uint32_t value)
 {
     if (value == 0) {
-        device_reset(device);
+        virtio_device_reset(device);
         return;
     }
     const uint32_t before = status_of(device);
@@ -168,7 +67,7 @@ static void status_write(struct virtio_device *device, uint32_t value)
     }
     (void)__atomic_fetch_or(&device->status, added, __ATOMIC_ACQ_REL);
     if (added & VIRTIO_CONFIG_S_DRIVER_OK)
-        activate(device);
+        virtio_device_activate(device);
 }
 
 /* The queue the driver selected; NULL when the device has no such queue. */
@@ -359,41 +258,3 @@ static void mmio_write(void *context, uint64_t offset, const void *data, uint32_
 }
 
 const struct bus_ops virtio_mmio_bus_ops = {.read = mmio_read, .write = mmio_write};
-
-int virtio_device_init(struct virtio_device *device, const struct virtio_kind *kind,
-                       const struct guest_memory *memory, uint64_t features)
-{
-    *device = (struct virtio_device){
-        .kind = kind,
-        .memory = memory,
-        .irq = {.fd = -1},
-        .offered_features = features | 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC |
-                            1ull << VIRTIO_RING_F_EVENT_IDX,
-    };
-    int error = -pthread_mutex_init(&device->lock, NULL);
-    if (error)
-        return error;
-    for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
-        device->notify_fds[i] = -1;
-    for (unsigned i = 0; i < kind->queue_count; i++) {
-        device->queues[i].size_max = kind->queue_size_max;
-        device->notify_fds[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (device->notify_fds[i] < 0) {
-            error = -errno;
-            log_error("%s: cannot open a notify descriptor: %s", kind->name, strerror(-error));
-            virtio_device_fini(device);
-            return error;
-        }
-    }
-    return 0;
-}
-
-void virtio_device_fini(struct virtio_device *device)
-{
-    pthread_mutex_lock(&device->lock);
-    device_reset(device);
-    pthread_mutex_unlock(&device->lock);
-    for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
-        fd_close(&device->notify_fds[i]);
-    (void)pthread_mutex_destroy(&device->lock);
-}

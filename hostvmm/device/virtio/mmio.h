@@ -22,6 +22,9 @@
 #define VIRTIO_MMIO_NOTIFY       0x050 /* QueueNotify: where each queue's ioeventfd matches */
 #define VIRTIO_QUEUES_MAX        4
 
+struct state_reader;
+struct state_writer;
+
 struct virtio_device; /* below */
 
 /* What a device kind is. All but config_* run with the transport's lock held. config_* may be NULL: reads
@@ -35,6 +38,9 @@ struct virtio_kind {
     int (*activate)(struct virtio_device *device);
     /* The driver reset the device, or the VM ends: stop serving; on return no thread touches the queues. */
     void (*reset)(struct virtio_device *device);
+    /* Stop serving for a while; activate starts again. NULL for a kind that is served on the main loop: who
+     * pauses is that thread. */
+    void (*pause)(struct virtio_device *device);
     void (*config_read)(struct virtio_device *device, uint32_t offset, void *data, uint32_t size);
     void (*config_write)(struct virtio_device *device, uint32_t offset, const void *data, uint32_t size);
 };
@@ -66,6 +72,24 @@ extern const struct bus_ops virtio_mmio_bus_ops; /* its device argument is a str
 int virtio_device_init(struct virtio_device *device, const struct virtio_kind *kind,
                        const struct guest_memory *memory, uint64_t features);
 void virtio_device_fini(struct virtio_device *device);
+
+/* For the transport, with the lock held: back to the state after power-on; DRIVER_OK was set. */
+void virtio_device_reset(struct virtio_device *device);
+void virtio_device_activate(struct virtio_device *device);
+
+/*
+ * For snapshots, on the main thread, while no vCPU runs.
+ *
+ * Pause: on return nothing touches the queues, no request is half done. Unpause: serve again, first of all
+ * what came in meanwhile. Load goes into a device just made and starts nothing. Revive comes once all is
+ * loaded: the device serves as if the driver had just set DRIVER_OK, looks at every queue, and repeats the
+ * interrupt that the driver has not acknowledged, which may have been lost on its way.
+ */
+void virtio_device_pause(struct virtio_device *device);
+void virtio_device_unpause(struct virtio_device *device);
+void virtio_device_save(const struct virtio_device *device, struct state_writer *out, const char *key);
+void virtio_device_load(struct virtio_device *device, struct state_reader *in, const char *key);
+void virtio_device_revive(struct virtio_device *device);
 
 /* Whether the device may touch its queues: active and not broken. On the thread that serves them. */
 bool virtio_device_serving(const struct virtio_device *device);

@@ -7,6 +7,8 @@
 #include <linux/virtio_ring.h>
 #include <string.h>
 
+#include "hostvmm/snapshot/codec.h"
+
 /* Bytes of the driver and the device area of `size` entries, the event word at the end included. */
 static uint64_t avail_bytes(uint16_t size)
 {
@@ -220,4 +222,41 @@ bool virtq_notify_enable(struct virtq *queue, const struct guest_memory *memory)
         __atomic_store_n(&used->flags, 0, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return __atomic_load_n(&avail->idx, __ATOMIC_RELAXED) != queue->last_avail;
+}
+
+void virtq_save(const struct virtq *queue, struct state_writer *out)
+{
+    state_put_map(out, NULL, 8);
+    state_put_uint(out, "desc", queue->desc.value);
+    state_put_uint(out, "avail", queue->avail.value);
+    state_put_uint(out, "used", queue->used.value);
+    state_put_uint(out, "size", queue->size);
+    state_put_uint(out, "last_avail", queue->last_avail);
+    state_put_uint(out, "last_used", queue->last_used);
+    state_put_uint(out, "signalled_used", queue->signalled_used);
+    state_put_bool(out, "ready", queue->ready);
+}
+
+void virtq_load(struct virtq *queue, uint16_t size_max, const struct guest_memory *memory,
+                struct state_reader *in)
+{
+    *queue = (struct virtq){.size_max = size_max};
+    state_get_map(in, NULL, 8);
+    queue->desc.value = state_get_uint(in, "desc", 0, UINT64_MAX);
+    queue->avail.value = state_get_uint(in, "avail", 0, UINT64_MAX);
+    queue->used.value = state_get_uint(in, "used", 0, UINT64_MAX);
+    queue->size = (uint16_t)state_get_uint(in, "size", 0, UINT16_MAX); /* judged where it is ready */
+    queue->last_avail = (uint16_t)state_get_uint(in, "last_avail", 0, UINT16_MAX);
+    queue->last_used = (uint16_t)state_get_uint(in, "last_used", 0, UINT16_MAX);
+    queue->signalled_used = (uint16_t)state_get_uint(in, "signalled_used", 0, UINT16_MAX);
+    queue->ready = state_get_bool(in, "ready");
+    const int error = queue->ready ? virtq_validate(queue, memory) : 0;
+    if (error)
+        state_refuse(in, "ready", "%s", virtq_error_text(error));
+    else if (queue->ready && (uint16_t)(queue->last_avail - queue->last_used) > queue->size)
+        state_refuse(in, "last_used", "%u, while %u were taken of a queue of %u", queue->last_used,
+                     queue->last_avail, queue->size);
+    state_end(in);
+    if (in->failed)
+        *queue = (struct virtq){.size_max = size_max};
 }

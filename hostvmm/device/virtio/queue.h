@@ -35,6 +35,9 @@ struct virtq {
     bool indirect;  /* VIRTIO_RING_F_INDIRECT_DESC negotiated */
 };
 
+struct state_reader;
+struct state_writer;
+
 /*
  * A descriptor chain, taken: host addresses inside guest RAM, device-readable ones first. Valid until it is
  * pushed. virtq_chain_read and the trim functions consume from the front of the readable part.
@@ -51,6 +54,12 @@ struct virtq_chain {
 /* Whether size, alignment and place of the three areas are usable. 0; -EINVAL size, -EADDRNOTAVAIL
  * alignment, -EFAULT outside RAM. */
 int virtq_validate(const struct virtq *queue, const struct guest_memory *memory);
+
+/* Save and load as an element of an array. What was negotiated and size_max are the device's to know: the
+ * former is left false. A queue that is ready is valid in `memory`, or refused. */
+void virtq_save(const struct virtq *queue, struct state_writer *out);
+void virtq_load(struct virtq *queue, uint16_t size_max, const struct guest_memory *memory,
+                struct state_reader *in);
 
 /* Take the next chain. 1 taken, 0 the driver has none waiting or the queue is not ready, negative: the ring
  * is broken, virtq_error_text() says how. */

@@ -111,3 +111,14 @@ void virtio_rng_fini(struct virtio_rng *rng)
     loop_remove(rng->loop, &rng->notify);
     virtio_device_fini(&rng->device);
 }
+
+/* No entropy is kept between requests: the common part is all of it. */
+void virtio_rng_save(const struct virtio_rng *rng, struct state_writer *out, const char *key)
+{
+    virtio_device_save(&rng->device, out, key);
+}
+
+void virtio_rng_load(struct virtio_rng *rng, struct state_reader *in, const char *key)
+{
+    virtio_device_load(&rng->device, in, key);
+}

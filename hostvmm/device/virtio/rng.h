@@ -23,4 +23,7 @@ struct virtio_rng {
 int virtio_rng_init(struct virtio_rng *rng, const struct guest_memory *memory, struct loop *loop);
 void virtio_rng_fini(struct virtio_rng *rng);
 
+void virtio_rng_save(const struct virtio_rng *rng, struct state_writer *out, const char *key);
+void virtio_rng_load(struct virtio_rng *rng, struct state_reader *in, const char *key);
+
 #endif

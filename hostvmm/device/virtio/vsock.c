@@ -12,6 +12,7 @@
 #include "hostvmm/device/virtio/vsock_guest.h"
 #include "hostvmm/device/virtio/vsock_host.h"
 #include "hostvmm/device/virtio/vsock_turn.h"
+#include "hostvmm/snapshot/codec.h"
 
 #define QUEUE_SIZE      128
 #define FEATURE_STREAM  (1ull << 0) /* VIRTIO_VSOCK_F_STREAM */
@@ -226,4 +227,66 @@ void virtio_vsock_reset_connections(struct virtio_vsock *vsock)
         vsock_guest_serve_event(vsock);
     }
     vsock_turn_end(vsock, false);
+}
+
+static bool unanswered(const struct vsock_connection *connection)
+{
+    return connection->owes & VSOCK_OWES_RESPONSE;
+}
+
+static void reset_save(const struct vsock_reset *reset, struct state_writer *out)
+{
+    state_put_map(out, NULL, 4);
+    state_put_uint(out, "host_cid", reset->host_cid);
+    state_put_uint(out, "host_port", reset->host_port);
+    state_put_uint(out, "guest_port", reset->guest_port);
+    state_put_uint(out, "type", reset->type);
+}
+
+void virtio_vsock_save(const struct virtio_vsock *vsock, struct state_writer *out, const char *key)
+{
+    unsigned count = vsock->reset_count;
+    for (const struct vsock_connection *at = vsock->all; at && count < VSOCK_RESETS_MAX; at = at->all_next)
+        count += unanswered(at);
+    state_put_map(out, key, 4);
+    state_put_uint(out, "guest_cid", vsock->guest_cid);
+    state_put_uint(out, "next_host_port", vsock->next_host_port);
+    state_put_array(out, "resets", count);
+    for (unsigned i = 0; i < vsock->reset_count; i++)
+        reset_save(&vsock->resets[(vsock->reset_first + i) % VSOCK_RESETS_MAX], out);
+    count -= vsock->reset_count;
+    for (const struct vsock_connection *at = vsock->all; at && count > 0; at = at->all_next) {
+        if (!unanswered(at))
+            continue;
+        const struct vsock_reset reset = vsock_reset_of(at);
+        reset_save(&reset, out);
+        count--;
+    }
+    virtio_device_save(&vsock->device, out, "device");
+}
+
+void virtio_vsock_load(struct virtio_vsock *vsock, struct state_reader *in, const char *key)
+{
+    state_get_map(in, key, 4);
+    const uint64_t guest_cid = state_get_uint(in, "guest_cid", 0, UINT64_MAX);
+    if (guest_cid != vsock->guest_cid)
+        state_refuse(in, "guest_cid", "the device has %llu, the snapshot's had %llu",
+                     (unsigned long long)vsock->guest_cid, (unsigned long long)guest_cid);
+    vsock->next_host_port = (uint32_t)state_get_uint(in, "next_host_port", 0, UINT32_MAX);
+    const unsigned count = state_get_array(in, "resets", VSOCK_RESETS_MAX);
+    for (unsigned i = 0; i < count; i++) {
+        state_get_map(in, NULL, 4);
+        vsock->resets[i] = (struct vsock_reset){
+            .host_cid = state_get_uint(in, "host_cid", 0, UINT64_MAX),
+            .host_port = (uint32_t)state_get_uint(in, "host_port", 0, UINT32_MAX),
+            .guest_port = (uint32_t)state_get_uint(in, "guest_port", 0, UINT32_MAX),
+            .type = (uint16_t)state_get_uint(in, "type", 0, UINT16_MAX),
+        };
+        state_end(in);
+    }
+    state_end(in);
+    virtio_device_load(&vsock->device, in, "device");
+    state_end(in);
+    vsock->reset_first = 0;
+    vsock->reset_count = in->failed ? 0 : count;
 }

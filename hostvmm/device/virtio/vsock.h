@@ -82,6 +82,14 @@ void virtio_vsock_open_gate(struct virtio_vsock *vsock);
  */
 int virtio_vsock_connect(struct virtio_vsock *vsock, uint32_t port, int *fd);
 
+/*
+ * Connections are not saved, but for whom the guest waits in vain then: the resets it is owed, one for each
+ * of its requests without an answer among them (VSOCK_RESETS_MAX in all; the guest gives the others up by
+ * itself). Load refuses another guest_cid than the device's.
+ */
+void virtio_vsock_save(const struct virtio_vsock *vsock, struct state_writer *out, const char *key);
+void virtio_vsock_load(struct virtio_vsock *vsock, struct state_reader *in, const char *key);
+
 /* Drop every connection on the host's side and tell the guest to drop its own (a transport reset event). */
 void virtio_vsock_reset_connections(struct virtio_vsock *vsock);
 

@@ -145,6 +145,16 @@ uint32_t vsock_host_port_pick(struct virtio_vsock *vsock, uint32_t guest_port)
     return port;
 }
 
+struct vsock_reset vsock_reset_of(const struct vsock_connection *connection)
+{
+    return (struct vsock_reset){
+        .host_cid = VSOCK_HOST_CID,
+        .host_port = connection->host_port,
+        .guest_port = connection->guest_port,
+        .type = VIRTIO_VSOCK_TYPE_STREAM,
+    };
+}
+
 void vsock_ready_add(struct vsock_connection *connection)
 {
     struct virtio_vsock *vsock = connection->vsock;

@@ -11,6 +11,7 @@
 
 #include "hostvmm/device/lifecycle.h"
 #include "hostvmm/device/serial.h"
+#include "hostvmm/snapshot/codec.h"
 
 enum { RBR = 0, THR = 0, IER = 1, IIR = 2, FCR = 2, LCR = 3, MCR = 4, LSR = 5, MSR = 6, SCR = 7 };
 
@@ -278,6 +279,80 @@ static void the_guest_tells_its_life(void **state)
     assert_int_equal(value, 0);
 }
 
+static void a_port_goes_on_where_it_was_saved(void **state)
+{
+    struct fixture *f = *state;
+    struct serial copy;
+    struct state_writer saved;
+    struct state_reader reader;
+    const uint8_t typed[] = "abc";
+    state_writer_init(&saved);
+    assert_int_equal(serial_init(&copy, &ops, f), 0);
+    copy.irq.fd = f->serial.irq.fd;
+    assert_int_equal(serial_room(&copy), 0); /* somebody waits to give it input */
+    out(f, SCR, 0x5a);
+    out(f, MCR, 0x0b);
+    out(f, IER, 0x01);
+    assert_int_equal(serial_receive(&f->serial, typed, 3), 3);
+    assert_int_equal(in(f, RBR), 'a');
+    (void)interrupts(f);
+    serial_save(&f->serial, &saved, "serial");
+    state_reader_init(&reader, saved.data, saved.size_bytes);
+    serial_load(&copy, &reader, "serial");
+    assert_int_equal(state_reader_finish(&reader), 0);
+    assert_int_equal(interrupts(f), 0);
+    serial_revive(&copy);
+    assert_int_equal(interrupts(f), 1);
+    assert_int_equal(f->wanted, 1);
+    serial_fini(&f->serial);
+    f->serial = copy;
+    assert_int_equal(in(f, SCR), 0x5a);
+    assert_int_equal(in(f, MCR), 0x0b);
+    assert_int_equal(in(f, RBR), 'b');
+    assert_int_equal(in(f, RBR), 'c');
+    assert_int_equal(in(f, LSR) & 1, 0);
+    /* Registers that no driver could have written. */
+    f->serial.modem_control = 0xff;
+    state_writer_fini(&saved);
+    serial_save(&f->serial, &saved, "serial");
+    state_reader_init(&reader, saved.data, saved.size_bytes);
+    serial_load(&f->serial, &reader, "serial");
+    assert_true(state_reader_finish(&reader) < 0);
+    assert_non_null(strstr(reader.why, "serial.modem_control"));
+    state_writer_fini(&saved);
+}
+
+static void the_guests_life_so_far_is_kept(void **state)
+{
+    struct life life = {0};
+    struct lifecycle before, after;
+    struct state_writer saved;
+    struct state_reader reader;
+    (void)state;
+    state_writer_init(&saved);
+    lifecycle_init(&before, &life_ops, &life);
+    poke(&before, LIFECYCLE_STAGE, GUEST_STAGE_PID1);
+    poke(&before, LIFECYCLE_REASON, GUEST_EXIT_MAX);
+    assert_true(lifecycle_stage_reached(&before, GUEST_STAGE_PID1));
+    assert_false(lifecycle_stage_reached(&before, GUEST_STAGE_FUNCTION_READY));
+    memset(&life, 0, sizeof life);
+    for (uint32_t strange = 0; strange < 3; strange++) {
+        if (strange)
+            before.stages |= strange == 1 ? 1u : 2u << GUEST_STAGE_MAX;
+        state_writer_fini(&saved);
+        lifecycle_save(&before, &saved, "lifecycle");
+        state_reader_init(&reader, saved.data, saved.size_bytes);
+        lifecycle_init(&after, &life_ops, &life);
+        lifecycle_load(&after, &reader, "lifecycle");
+        assert_int_equal(state_reader_finish(&reader) < 0, strange > 0);
+        assert_int_equal(lifecycle_stage_reached(&after, GUEST_STAGE_PID1), strange == 0);
+        assert_int_equal(lifecycle_reason(&after), strange ? 0 : GUEST_EXIT_MAX);
+    }
+    static const struct life untouched;
+    assert_memory_equal(&life, &untouched, sizeof life);
+    state_writer_fini(&saved);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -289,7 +364,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_full_fifo_refuses_and_asks_again_when_empty, setup, teardown),
         cmocka_unit_test_setup_teardown(input_is_not_asked_for_before_a_driver_listens, setup, teardown),
         cmocka_unit_test_setup_teardown(loop_back_stays_inside, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_port_goes_on_where_it_was_saved, setup, teardown),
         cmocka_unit_test(the_guest_tells_its_life),
+        cmocka_unit_test(the_guests_life_so_far_is_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
