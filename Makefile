@@ -37,7 +37,8 @@ MUSL_LDFLAGS := -static -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack -s
 UNIT_CC := gcc
 UNIT_CFLAGS := $(CSTD) $(WARNINGS) -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
 	-fno-sanitize-recover=undefined $(INCLUDES)
-UNIT_LIBS := $(THIRD)/lib/libcbor-host.a -lcmocka -lpthread
+# BearSSL calls nothing of a libc but memory functions: one build serves both.
+UNIT_LIBS := $(THIRD)/lib/libcbor-host.a $(THIRD)/lib/libbearssl.a -lcmocka -lpthread
 
 # Fuzz targets: clang's libFuzzer with the same sanitizers.
 FUZZ_CC := clang
@@ -81,7 +82,7 @@ define fuzz_target
 FUZZ_TARGETS += $(BUILD)/tests/fuzz/$(1)
 $(BUILD)/tests/fuzz/$(1): $(call fuzz,$(2))
 	@mkdir -p $$(@D)
-	$$(QUIET_LD)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer $$^ $(THIRD)/lib/libcbor-host.a -lpthread -o $$@
+	$$(QUIET_LD)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer $$^ $(THIRD)/lib/libcbor-host.a $(THIRD)/lib/libbearssl.a -lpthread -o $$@
 endef
 
 BASE_SOURCES := agent/base/log.c agent/base/fd.c agent/base/loop.c
@@ -145,6 +146,7 @@ $(eval $(call fuzz_target,http,tests/fuzz/http.c $(HTTP_SOURCES) $(PROTO_SOURCES
 # agent
 AGENT_SOURCES := agent/parent.c agent/failure.c agent/backlog.c agent/lifecycle.c agent/link.c agent/output.c agent/cgroup.c \
 	agent/client.c agent/event.c agent/answer.c agent/session.c agent/session_limits.c agent/server.c \
+	agent/session_checkpoint.c agent/session_resume.c \
 	agent/channel.c agent/http_link.c agent/http_serve.c agent/http_peer.c $(HTTP_SOURCES)
 $(eval $(call musl_program,agent,agent/main.c agent/process.c $(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libcbor.a))
 # The same agent under sanitizers, against a function that breaks the channel by hand and one that misbehaves.
@@ -163,9 +165,14 @@ $(BUILD)/tests/agent/http-function: $(BUILD)/tests/guest/http-function
 	@mkdir -p $(@D)
 	@cp $< $@
 AGENT_STAGE_SOURCES := tests/unit/agent/stage.c tests/unit/agent/talk.c tests/unit/agent/fake_process.c \
+	tests/unit/agent/fake_resume.c \
 	$(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES)
 $(eval $(call unit_test,agent_session_test,tests/unit/agent/session_test.c $(AGENT_STAGE_SOURCES)))
 $(eval $(call unit_test,agent_session_flow_test,tests/unit/agent/session_flow_test.c $(AGENT_STAGE_SOURCES)))
+$(eval $(call unit_test,agent_session_checkpoint_test,tests/unit/agent/session_checkpoint_test.c \
+	tests/unit/agent/snapshot_talk.c $(AGENT_STAGE_SOURCES)))
+$(eval $(call unit_test,agent_session_resume_test,tests/unit/agent/session_resume_test.c \
+	tests/unit/agent/snapshot_talk.c $(AGENT_STAGE_SOURCES)))
 AGENT_HOST_SOURCES := tests/unit/agent/host.c tests/unit/agent/talk.c agent/base/fd.c $(PROTO_SOURCES)
 $(eval $(call unit_test,agent_host_test,tests/unit/agent/host_test.c $(AGENT_HOST_SOURCES)))
 $(eval $(call unit_test,agent_host_failure_test,tests/unit/agent/host_failure_test.c $(AGENT_HOST_SOURCES)))
@@ -248,6 +255,8 @@ $(eval $(call unit_test,virtio/vsock_abuse_test,tests/unit/virtio/vsock_abuse_te
 	$(VIRTIO_TEST_SOURCES)))
 $(eval $(call unit_test,virtio/vsock_life_test,tests/unit/virtio/vsock_life_test.c tests/unit/virtio/vsock_fixture.c \
 	$(VIRTIO_TEST_SOURCES)))
+$(eval $(call unit_test,virtio/vsock_reset_test,tests/unit/virtio/vsock_reset_test.c tests/unit/virtio/vsock_fixture.c \
+	$(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,virtio_blk,tests/fuzz/virtio_blk.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,vsock,tests/fuzz/vsock.c $(VIRTIO_TEST_SOURCES)))
 
@@ -260,7 +269,7 @@ SNAPSHOT_FILE_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/header.c host
 	hostvmm/snapshot/open.c hostvmm/snapshot/chunks.c hostvmm/snapshot/layers.c hostvmm/snapshot/saver.c \
 	hostvmm/memory.c hostvmm/arch/x86_64/layout.c agent/base/fd.c
 $(eval $(call unit_test,snapshot/codec_test,tests/unit/snapshot/codec_test.c hostvmm/snapshot/codec.c))
-$(eval $(call unit_test,snapshot/files_test,tests/unit/snapshot/files_test.c $(SNAPSHOT_FILE_SOURCES),$(THIRD)/lib/libbearssl.a))
+$(eval $(call unit_test,snapshot/files_test,tests/unit/snapshot/files_test.c $(SNAPSHOT_FILE_SOURCES)))
 
 # ---- hostvmm: control ----------------------------------------------------------------------------------------------
 HOSTVMM_CONTROL_SOURCES := hostvmm/control/client.c hostvmm/control/dial.c hostvmm/control/doctor.c \
@@ -279,7 +288,7 @@ $(BUILD)/musl/hostvmm/boot/initramfs.o: hostvmm/boot/initramfs.S $(BUILD)/initra
 	@mkdir -p $(@D)
 	$(QUIET_CC)$(MUSL_CC) -DINITRAMFS_PATH='"$(BUILD)/initramfs.cpio"' -c $< -o $@
 $(eval $(call musl_program,hostvmm,$(HOSTVMM_CORE_SOURCES) $(HOSTVMM_VIRTIO_SOURCES) $(HOSTVMM_CONTROL_SOURCES) \
-	$(HOSTVMM_SNAPSHOT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libcbor.a))
+	$(HOSTVMM_SNAPSHOT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libcbor.a $(THIRD)/lib/libbearssl.a))
 $(BUILD)/hostvmm: $(BUILD)/musl/hostvmm/boot/initramfs.o
 
 # ---- kernel, emulated host -----------------------------------------------------------------------------------------

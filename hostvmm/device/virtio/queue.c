@@ -156,6 +156,11 @@ int virtq_pop(struct virtq *queue, const struct guest_memory *memory, struct vir
     int error = chain_walk(chain, queue, memory);
     if (error)
         return error;
+    /* Written to by whatever means until it is pushed: count it as written now. */
+    for (unsigned i = 0; i < chain->writable_count; i++) {
+        const struct iovec *segment = &chain->segments[chain->readable_count + i];
+        guest_memory_dirtied(memory, segment->iov_base, segment->iov_len);
+    }
     queue->last_avail++;
     return 1;
 }
@@ -175,6 +180,8 @@ int virtq_push(struct virtq *queue, const struct guest_memory *memory, uint16_t 
     element->len = written;
     queue->last_used++;
     __atomic_store_n(&used->idx, queue->last_used, __ATOMIC_RELEASE);
+    guest_memory_dirtied(memory, element, sizeof *element);
+    guest_memory_dirtied(memory, used, sizeof *used);
     return 0;
 }
 
@@ -206,22 +213,47 @@ void virtq_notify_disable(struct virtq *queue, const struct guest_memory *memory
     if (queue->event_idx || !queue->ready)
         return;
     struct vring_used *used = used_ring(queue, memory);
-    if (used)
-        __atomic_store_n(&used->flags, VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
+    if (!used)
+        return;
+    __atomic_store_n(&used->flags, VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
+    guest_memory_dirtied(memory, used, sizeof *used);
 }
 
-bool virtq_notify_enable(struct virtq *queue, const struct guest_memory *memory)
+/* Ask for a notification when the available index moves beyond `index`. Whether it has. */
+static bool notify_beyond(const struct virtq *queue, const struct guest_memory *memory, uint16_t index)
 {
     struct vring_used *used = queue->ready ? used_ring(queue, memory) : NULL;
     const struct vring_avail *avail = queue->ready ? avail_ring(queue, memory) : NULL;
     if (!used || !avail)
         return false;
-    if (queue->event_idx)
-        __atomic_store_n(avail_event(used, queue->size), queue->last_avail, __ATOMIC_RELAXED);
-    else
-        __atomic_store_n(&used->flags, 0, __ATOMIC_RELAXED);
+    uint16_t *event = queue->event_idx ? avail_event(used, queue->size) : &used->flags;
+    __atomic_store_n(event, queue->event_idx ? index : 0, __ATOMIC_RELAXED);
+    guest_memory_dirtied(memory, event, sizeof *event);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    return __atomic_load_n(&avail->idx, __ATOMIC_RELAXED) != queue->last_avail;
+    return __atomic_load_n(&avail->idx, __ATOMIC_RELAXED) != index;
+}
+
+bool virtq_notify_enable(struct virtq *queue, const struct guest_memory *memory)
+{
+    return notify_beyond(queue, memory, queue->last_avail);
+}
+
+int virtq_offered(const struct virtq *queue, const struct guest_memory *memory, uint16_t head)
+{
+    const struct vring_avail *avail = queue->ready ? avail_ring(queue, memory) : NULL;
+    uint16_t seen = queue->last_avail;
+    if (!avail)
+        return 0;
+    do {
+        const uint16_t index = __atomic_load_n(&avail->idx, __ATOMIC_ACQUIRE);
+        const uint16_t waiting = (uint16_t)(index - queue->last_avail);
+        if (waiting > queue->size || waiting < (uint16_t)(seen - queue->last_avail))
+            return -EOVERFLOW; /* or it went back */
+        for (; seen != index; seen++)
+            if (__atomic_load_n(&avail->ring[seen & (queue->size - 1)], __ATOMIC_RELAXED) == head)
+                return 1;
+    } while (notify_beyond(queue, memory, seen));
+    return 0;
 }
 
 void virtq_save(const struct virtq *queue, struct state_writer *out)

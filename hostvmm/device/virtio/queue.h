@@ -77,6 +77,10 @@ bool virtq_should_signal(struct virtq *queue, const struct guest_memory *memory)
 void virtq_notify_disable(struct virtq *queue, const struct guest_memory *memory);
 bool virtq_notify_enable(struct virtq *queue, const struct guest_memory *memory);
 
+/* Whether a chain with this head waits to be taken: 1, 0 and the driver notifies of the next it makes
+ * available, or negative: the ring is broken. */
+int virtq_offered(const struct virtq *queue, const struct guest_memory *memory, uint16_t head);
+
 /* Copy up to `size` bytes from the front of the readable part and consume them. The count copied. */
 size_t virtq_chain_read(struct virtq_chain *chain, void *to, size_t size);
 /* Copy up to `size` bytes into the writable part, `offset` bytes from its front. The count copied. */

@@ -35,8 +35,6 @@ static bool drop_connections(struct virtio_vsock *vsock)
         dropped = true;
         vsock_host_end(at);
     }
-    vsock->reset_count = 0;
-    vsock->tx_paused = false;
     return dropped;
 }
 
@@ -46,6 +44,8 @@ static bool settle(struct virtio_vsock *vsock)
     bool dropped = false;
     if (vsock->torn || !virtio_device_serving(&vsock->device)) {
         dropped = drop_connections(vsock);
+        vsock->reset_count = 0;
+        vsock->tx_paused = false;
         vsock->torn = false;
     }
     vsock_host_listener_update(vsock);
@@ -79,9 +79,9 @@ static void serve(struct virtio_vsock *vsock, unsigned queue)
     if (queue == VSOCK_QUEUE_TX && virtio_device_serving(&vsock->device) && vsock_guest_serve_tx(vsock))
         virtio_device_kick(&vsock->device, VSOCK_QUEUE_TX);
     if (virtio_device_serving(&vsock->device))
-        more_rx = vsock_guest_serve_rx(vsock);
-    if (virtio_device_serving(&vsock->device))
         vsock_guest_serve_event(vsock);
+    if (virtio_device_serving(&vsock->device))
+        more_rx = vsock_guest_serve_rx(vsock);
     vsock_turn_end(vsock, more_rx);
 }
 
@@ -112,7 +112,7 @@ static int activate(struct virtio_device *device)
 static void reset(struct virtio_device *device)
 {
     vsock_of(device)->torn = true;
-    vsock_of(device)->event_pending = false;
+    vsock_of(device)->reset_stage = VSOCK_RESET_NONE;
     virtio_device_kick(device, VSOCK_QUEUE_TX);
 }
 
@@ -218,20 +218,28 @@ out:
     return error;
 }
 
-void virtio_vsock_reset_connections(struct virtio_vsock *vsock)
-{
-    (void)vsock_turn_begin(vsock);
-    (void)drop_connections(vsock);
-    if (virtio_device_serving(&vsock->device)) {
-        vsock->event_pending = true;
-        vsock_guest_serve_event(vsock);
-    }
-    vsock_turn_end(vsock, false);
-}
-
+/* The guest's own request, of which it has heard nothing: a socket that no transport reset would reach. */
 static bool unanswered(const struct vsock_connection *connection)
 {
     return connection->owes & VSOCK_OWES_RESPONSE;
+}
+
+void virtio_vsock_reset_connections(struct virtio_vsock *vsock)
+{
+    struct virtio_device *device = &vsock->device;
+    bool more_rx = false;
+    (void)vsock_turn_begin(vsock);
+    for (const struct vsock_connection *at = vsock->all; at; at = at->all_next)
+        if (unanswered(at))
+            vsock_reset_add(vsock, vsock_reset_of(at));
+    (void)drop_connections(vsock);
+    if (virtio_device_serving(device) && device->queues[VSOCK_QUEUE_EVENT].ready) {
+        vsock->reset_stage = VSOCK_RESET_OWED;
+        vsock_guest_serve_event(vsock);
+    }
+    if (virtio_device_serving(device))
+        more_rx = vsock_guest_serve_rx(vsock);
+    vsock_turn_end(vsock, more_rx);
 }
 
 static void reset_save(const struct vsock_reset *reset, struct state_writer *out)

@@ -27,6 +27,14 @@
 
 struct vsock_connection; /* vsock_connection.h */
 
+/* A transport reset, on its way to the guest. Until the guest has handled it, it is sent no packet of a
+ * connection: it would drop new connections with the old ones. */
+enum vsock_reset_stage {
+    VSOCK_RESET_NONE,
+    VSOCK_RESET_OWED, /* waits for an event buffer */
+    VSOCK_RESET_TOLD, /* waits until the driver, having handled it, offers that buffer again */
+};
+
 /* An RST owed to the guest for a connection that no longer exists here, or never did. */
 struct vsock_reset {
     uint64_t host_cid;
@@ -48,9 +56,10 @@ struct virtio_vsock {
 
     struct vsock_reset resets[VSOCK_RESETS_MAX];
     unsigned reset_first, reset_count;
-    bool tx_paused;     /* the guest's packets wait until it takes the resets it is owed */
-    bool torn;          /* the driver reset the device: connections are to be dropped */
-    bool event_pending; /* a transport reset is to be told to the guest */
+    bool tx_paused; /* the guest's packets wait until it takes the resets it is owed */
+    bool torn;      /* the driver reset the device: connections are to be dropped */
+    enum vsock_reset_stage reset_stage;
+    uint16_t event_head; /* the buffer of the event, while TOLD */
 
     struct loop_source notify[3]; /* rx, tx, event */
     bool gate_open;
@@ -90,7 +99,12 @@ int virtio_vsock_connect(struct virtio_vsock *vsock, uint32_t port, int *fd);
 void virtio_vsock_save(const struct virtio_vsock *vsock, struct state_writer *out, const char *key);
 void virtio_vsock_load(struct virtio_vsock *vsock, struct state_reader *in, const char *key);
 
-/* Drop every connection on the host's side and tell the guest to drop its own (a transport reset event). */
+/*
+ * Drop every connection on the host's side and tell the guest to drop its own (a transport reset event);
+ * after a restore, once the device is revived. Listeners survive it. New connections, of either side, are
+ * taken at once and go on when the guest has handled the event; a guest that never does keeps its own
+ * connections waiting and nothing else. A driver that is not active has no connections and is told nothing.
+ */
 void virtio_vsock_reset_connections(struct virtio_vsock *vsock);
 
 #endif

@@ -145,6 +145,12 @@ uint32_t vsock_host_port_pick(struct virtio_vsock *vsock, uint32_t guest_port)
     return port;
 }
 
+void vsock_reset_add(struct virtio_vsock *vsock, struct vsock_reset reset)
+{
+    if (vsock->reset_count < VSOCK_RESETS_MAX)
+        vsock->resets[(vsock->reset_first + vsock->reset_count++) % VSOCK_RESETS_MAX] = reset;
+}
+
 struct vsock_reset vsock_reset_of(const struct vsock_connection *connection)
 {
     return (struct vsock_reset){

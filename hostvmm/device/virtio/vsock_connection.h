@@ -92,7 +92,9 @@ void vsock_connection_unhash(struct vsock_connection *connection);
 /* A host port that is free towards `guest_port`. */
 uint32_t vsock_host_port_pick(struct virtio_vsock *vsock, uint32_t guest_port);
 
-/* The RST that tells the guest of its end. */
+/* Owe the guest an RST; forgotten when VSOCK_RESETS_MAX are owed already. */
+void vsock_reset_add(struct virtio_vsock *vsock, struct vsock_reset reset);
+/* The RST that tells the guest of the connection's end. */
 struct vsock_reset vsock_reset_of(const struct vsock_connection *connection);
 
 /* The ready list: who has something for the guest, one packet at a time. */

@@ -22,15 +22,14 @@
 /* Owe the guest an RST in answer to `header`. There is room: serve_tx saw to it. */
 static void owe_reset(struct virtio_vsock *vsock, const struct virtio_vsock_hdr *header)
 {
-    if (header->op == VIRTIO_VSOCK_OP_RST || vsock->reset_count >= VSOCK_RESETS_MAX)
+    if (header->op == VIRTIO_VSOCK_OP_RST)
         return;
-    const unsigned at = (vsock->reset_first + vsock->reset_count++) % VSOCK_RESETS_MAX;
-    vsock->resets[at] = (struct vsock_reset){
-        .host_cid = header->dst_cid,
-        .host_port = header->dst_port,
-        .guest_port = header->src_port,
-        .type = header->type,
-    };
+    vsock_reset_add(vsock, (struct vsock_reset){
+                               .host_cid = header->dst_cid,
+                               .host_port = header->dst_port,
+                               .guest_port = header->src_port,
+                               .type = header->type,
+                           });
 }
 
 /* A guest's REQUEST: 0 when somebody on the host takes it. */
@@ -286,6 +285,11 @@ static bool next_packet(struct virtio_vsock *vsock, const struct virtq_chain *ch
     return false;
 }
 
+static bool has_packets(const struct virtio_vsock *vsock)
+{
+    return vsock->reset_count > 0 || (vsock->ready_first && vsock->reset_stage == VSOCK_RESET_NONE);
+}
+
 bool vsock_guest_serve_rx(struct virtio_vsock *vsock)
 {
     struct virtio_device *device = &vsock->device;
@@ -295,7 +299,7 @@ bool vsock_guest_serve_rx(struct virtio_vsock *vsock)
     uint64_t bytes = 0;
     unsigned packets = 0;
     virtq_notify_disable(queue, device->memory);
-    while (vsock->reset_count > 0 || vsock->ready_first) {
+    while (has_packets(vsock)) {
         if (packets >= TURN_PACKETS_MAX || bytes >= TURN_BYTES_MAX)
             break;
         int taken = virtq_pop(queue, device->memory, &chain);
@@ -320,21 +324,20 @@ bool vsock_guest_serve_rx(struct virtio_vsock *vsock)
         bytes += HEADER_BYTES + header.len;
     }
     virtio_device_signal(device, queue);
-    return vsock->reset_count > 0 || vsock->ready_first;
+    return has_packets(vsock);
 }
 
-void vsock_guest_serve_event(struct virtio_vsock *vsock)
+/* Put the event into a buffer of the guest's, if there is one. */
+static void tell_reset(struct virtio_vsock *vsock)
 {
     struct virtio_device *device = &vsock->device;
     struct virtq *queue = &device->queues[VSOCK_QUEUE_EVENT];
     const struct virtio_vsock_event event = {.id = VIRTIO_VSOCK_EVENT_TRANSPORT_RESET};
     struct virtq_chain chain;
-    int taken = 0;
-    while (vsock->event_pending && (taken = virtq_pop(queue, device->memory, &chain)) == 0)
+    int taken;
+    while ((taken = virtq_pop(queue, device->memory, &chain)) == 0)
         if (!virtq_notify_enable(queue, device->memory))
             return;
-    if (!vsock->event_pending)
-        return;
     if (taken < 0 || chain.readable_count > 0 || chain.writable_bytes < sizeof event) {
         virtio_device_broken(device,
                              taken < 0 ? virtq_error_text(taken) : "an event buffer too small for an event");
@@ -342,6 +345,24 @@ void vsock_guest_serve_event(struct virtio_vsock *vsock)
     }
     (void)virtq_chain_write(&chain, 0, &event, sizeof event);
     (void)virtq_push(queue, device->memory, chain.head, sizeof event);
-    vsock->event_pending = false;
+    vsock->event_head = chain.head;
+    vsock->reset_stage = VSOCK_RESET_TOLD;
     virtio_device_signal(device, queue);
+}
+
+/* Linux's driver drops its connections, then offers the buffer again under the same head; until it has taken
+ * the event, the head is not its own to use. Other buffers may still be on their way to the queue: their
+ * coming tells nothing. */
+void vsock_guest_serve_event(struct virtio_vsock *vsock)
+{
+    struct virtio_device *device = &vsock->device;
+    if (vsock->reset_stage == VSOCK_RESET_OWED)
+        tell_reset(vsock);
+    if (vsock->reset_stage != VSOCK_RESET_TOLD)
+        return;
+    const int back = virtq_offered(&device->queues[VSOCK_QUEUE_EVENT], device->memory, vsock->event_head);
+    if (back < 0)
+        virtio_device_broken(device, virtq_error_text(back));
+    else if (back > 0)
+        vsock->reset_stage = VSOCK_RESET_NONE;
 }

@@ -13,7 +13,7 @@ enum { VSOCK_QUEUE_RX, VSOCK_QUEUE_TX, VSOCK_QUEUE_EVENT, VSOCK_QUEUE_COUNT };
  * event will start. */
 bool vsock_guest_serve_tx(struct virtio_vsock *vsock);
 bool vsock_guest_serve_rx(struct virtio_vsock *vsock);
-/* Tell a pending transport reset, if the guest has given a buffer for it. */
+/* Take a transport reset as far as the guest lets it. Before serve_rx: it may let connections go on. */
 void vsock_guest_serve_event(struct virtio_vsock *vsock);
 
 #endif

@@ -265,6 +265,29 @@ static void contradictions_are_refused(void **state)
     assert_int_equal(transplant(f), 0);
 }
 
+static bool is_dirty(const struct fixture *f, uint64_t at)
+{
+    const uint64_t page = at / GUEST_PAGE_BYTES;
+    return f->guest.memory.dirty[page / 64] >> page % 64 & 1;
+}
+
+/* What a device writes is known as written: KVM's log does not see it. */
+static void what_is_written_for_the_guest_is_marked(void **state)
+{
+    struct fixture *f = *state;
+    f->blk.serve_by_hand = true;
+    (void)guest_alloc(&f->guest, 1, 4096);
+    bring_up(f);
+    submit(f);
+    assert_int_equal(guest_memory_track(&f->guest.memory), 0);
+    virtio_blk_serve(&f->blk);
+    assert_true(answered(f));
+    assert_true(is_dirty(f, f->data));
+    assert_true(is_dirty(f, f->status));
+    assert_true(is_dirty(f, f->queue.used));
+    assert_false(is_dirty(f, RAM_BYTES - 1));
+}
+
 static void another_kind_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -293,6 +316,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_broken_device_stays_broken_until_its_reset, setup, teardown),
         cmocka_unit_test_setup_teardown(another_drive_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(contradictions_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_written_for_the_guest_is_marked, setup, teardown),
         cmocka_unit_test_setup_teardown(another_kind_is_refused, setup, teardown),
     };
     log_setup("state_test", LOG_LEVEL_ERROR, open("/dev/null", O_WRONLY | O_CLOEXEC));

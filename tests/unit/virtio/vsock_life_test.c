@@ -75,6 +75,8 @@ static void test_resets(void **state)
     assert_false(guest_queue_take_used(&f->event, &head, &written));
     virtio_vsock_reset_connections(&f->vsock);
     assert_true(guest_queue_take_used(&f->event, &head, &written));
+    guest_queue_add(&f->event, &buffer, 1, false); /* handled */
+    guest_queue_kick(&f->event);
     client = vsock_client_open(f, 1, &port);
     close(client);
 }
