@@ -4,6 +4,7 @@
  */
 #include "hostvmm/config.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,12 @@
 
 #define TEXT_OF(x)        #x
 #define NUMBER_TEXT(x)    TEXT_OF(x)
+
+#define NAME_CHARACTERS   "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
+
+#define LIMIT_MAX_MS      900000u
+#define HOOKS_LIMIT_MS    10000u
+#define RESUME_LIMIT_MS   60000u
 
 #define VSOCK_CID_DEFAULT 3u
 #define VSOCK_CID_MIN     3u
@@ -90,7 +97,7 @@ static bool copy_text(char *to, size_t capacity, const char *from, size_t size)
 static bool is_drive_id(const char *id)
 {
     for (const char *c = id; *c; c++)
-        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.", *c))
+        if (!strchr(NAME_CHARACTERS, *c))
             return false;
     return true;
 }
@@ -197,24 +204,126 @@ static const char *on_no_rng(struct config *config, const char *value)
     return NULL;
 }
 
+static const char *on_cpu(struct config *config, const char *value)
+{
+    config->cpu_baseline = strcmp(value, "baseline") == 0;
+    return config->cpu_baseline || strcmp(value, "host") == 0 ? NULL : "want host or baseline";
+}
+
+static const char *on_control(struct config *config, const char *value)
+{
+    return set_path(&config->control, value);
+}
+
+static const char *on_out(struct config *config, const char *value)
+{
+    return set_path(&config->out, value);
+}
+
+static const char *on_hooks_limit(struct config *config, const char *value)
+{
+    return parse_number(value, 1, LIMIT_MAX_MS, &config->hooks_ms) ? NULL
+                                                                   : "want milliseconds, from 1 to 900000";
+}
+
+static const char *on_snapshot(struct config *config, const char *value)
+{
+    return set_path(&config->snapshot, value);
+}
+
+static const char *on_clones(struct config *config, const char *value)
+{
+    return parse_number(value, 1, CONFIG_CLONES_MAX, &config->clones)
+               ? NULL
+               : "want a number from 1 to " NUMBER_TEXT(CONFIG_CLONES_MAX);
+}
+
+/* A name of [A-Za-z0-9._-] that does not begin with a dot or a dash. */
+static bool is_name(const char *text, size_t size)
+{
+    if (size == 0 || size > CONFIG_NAME_MAX || text[0] == '.' || text[0] == '-')
+        return false;
+    for (size_t i = 0; i < size; i++)
+        if (!strchr(NAME_CHARACTERS, text[i]))
+            return false;
+    return true;
+}
+
+static const char *on_hostname(struct config *config, const char *value)
+{
+    char name[CONFIG_NAME_MAX + 1];
+    if (config_expand(value, CONFIG_CLONES_MAX, name, sizeof name) || !is_name(name, strlen(name)))
+        return "want 1 to 64 letters, digits and the characters _ - . (and %n)";
+    config->hostname = value;
+    return NULL;
+}
+
+static const char *on_resume_limit(struct config *config, const char *value)
+{
+    return parse_number(value, 1, LIMIT_MAX_MS, &config->resume_limit_ms)
+               ? NULL
+               : "want milliseconds, from 1 to 900000";
+}
+
+static const char *on_secret(struct config *config, const char *value)
+{
+    const size_t size = strcspn(value, "=");
+    if (config->secret_count == CONFIG_SECRETS_MAX)
+        return "want at most " NUMBER_TEXT(CONFIG_SECRETS_MAX) " of them";
+    struct config_secret *secret = &config->secrets[config->secret_count];
+    if (!value[size] || !value[size + 1] || !is_name(value, size))
+        return "want NAME=FILE, a name of 1 to 64 letters, digits and the characters _ - .";
+    (void)copy_text(secret->name, sizeof secret->name, value, size);
+    secret->path = value + size + 1;
+    config->secret_count++;
+    return NULL;
+}
+
+static const char *on_verify(struct config *config, const char *value)
+{
+    (void)value;
+    config->verify = true;
+    return NULL;
+}
+
+#define BOOTS (CONFIG_RUN | CONFIG_SNAPSHOT)
+#define ALL   (CONFIG_RUN | CONFIG_SNAPSHOT | CONFIG_RESTORE)
+
 static const struct option {
     const char *name;
     option_handler *handler;
-    bool flag; /* takes no value */
+    unsigned commands; /* of enum config_command */
+    bool flag;         /* takes no value */
 } options[] = {
-    {.name = "kernel", .handler = on_kernel},     {.name = "rootfs", .handler = on_rootfs},
-    {.name = "initrd", .handler = on_initrd},     {.name = "cpus", .handler = on_cpus},
-    {.name = "memory", .handler = on_memory},     {.name = "drive", .handler = on_drive},
-    {.name = "vsock", .handler = on_vsock},       {.name = "console", .handler = on_console},
-    {.name = "bootarg", .handler = on_bootarg},   {.name = "cmdline", .handler = on_cmdline},
-    {.name = "timeline", .handler = on_timeline}, {.name = "no-rng", .handler = on_no_rng, .flag = true},
+    {.name = "kernel", .handler = on_kernel, .commands = BOOTS},
+    {.name = "rootfs", .handler = on_rootfs, .commands = BOOTS},
+    {.name = "initrd", .handler = on_initrd, .commands = BOOTS},
+    {.name = "cpus", .handler = on_cpus, .commands = BOOTS},
+    {.name = "cpu", .handler = on_cpu, .commands = BOOTS},
+    {.name = "memory", .handler = on_memory, .commands = BOOTS},
+    {.name = "drive", .handler = on_drive, .commands = ALL},
+    {.name = "vsock", .handler = on_vsock, .commands = ALL},
+    {.name = "console", .handler = on_console, .commands = ALL},
+    {.name = "bootarg", .handler = on_bootarg, .commands = BOOTS},
+    {.name = "cmdline", .handler = on_cmdline, .commands = BOOTS},
+    {.name = "timeline", .handler = on_timeline, .commands = ALL},
+    {.name = "no-rng", .handler = on_no_rng, .commands = BOOTS, .flag = true},
+    {.name = "control", .handler = on_control, .commands = CONFIG_RUN | CONFIG_RESTORE},
+    {.name = "out", .handler = on_out, .commands = CONFIG_SNAPSHOT},
+    {.name = "hooks-limit", .handler = on_hooks_limit, .commands = ALL},
+    {.name = "snapshot", .handler = on_snapshot, .commands = CONFIG_RESTORE},
+    {.name = "clones", .handler = on_clones, .commands = CONFIG_RESTORE},
+    {.name = "hostname", .handler = on_hostname, .commands = CONFIG_RESTORE},
+    {.name = "secret", .handler = on_secret, .commands = CONFIG_RESTORE},
+    {.name = "resume-limit", .handler = on_resume_limit, .commands = CONFIG_RESTORE},
+    {.name = "verify", .handler = on_verify, .commands = CONFIG_RESTORE, .flag = true},
 };
 
-static const struct option *option_named(const char *name, size_t size)
+static const struct option *option_named(enum config_command command, const char *name, size_t size)
 {
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
         if (strlen(options[i].name) == size && memcmp(options[i].name, name, size) == 0)
-            return &options[i];
+            return options[i].commands & command ? &options[i] : NULL;
     return NULL;
 }
 
@@ -226,9 +335,9 @@ static enum config_result parse_option(struct config *config, int argc, char **a
     if (strcmp(text, "--help") == 0 || strcmp(text, "-h") == 0)
         return CONFIG_HELP;
     const size_t size = strncmp(text, "--", 2) == 0 ? strcspn(text + 2, "=") : 0;
-    const struct option *option = option_named(text + 2, size);
+    const struct option *option = option_named(config->command, text + 2, size);
     if (size == 0 || !option) {
-        (void)snprintf(why, why_bytes, "unknown argument %s; `hostvmm run --help` lists them", text);
+        (void)snprintf(why, why_bytes, "unknown argument %s; `hostvmm %s --help` lists them", text, argv[0]);
         return CONFIG_BAD;
     }
     const char *value = text[2 + size] == '=' ? text + 2 + size + 1 : NULL;
@@ -250,47 +359,54 @@ static enum config_result parse_option(struct config *config, int argc, char **a
     return CONFIG_BAD;
 }
 
-enum config_result config_parse(struct config *config, int argc, char **argv, char *why, size_t why_bytes)
+/* What the command cannot do without. NULL, or the option's name. */
+static const char *missing(const struct config *config)
+{
+    if (config->command & BOOTS && !config->kernel)
+        return "kernel";
+    if (config->command == CONFIG_SNAPSHOT && !config->out)
+        return "out";
+    return config->command == CONFIG_RESTORE && !config->snapshot ? "snapshot" : NULL;
+}
+
+enum config_result config_parse(struct config *config, enum config_command command, int argc, char **argv,
+                                char *why, size_t why_bytes)
 {
     memset(config, 0, sizeof *config);
+    config->command = command;
     config->cpus = 1;
+    config->clones = 1;
+    config->vsock_cid = VSOCK_CID_DEFAULT;
     config->memory_mib = 128;
     config->rng = true;
+    config->hooks_ms = HOOKS_LIMIT_MS;
+    config->resume_limit_ms = RESUME_LIMIT_MS;
     bootargs_defaults(&config->bootargs);
     for (int at = 1; at < argc; at++) {
         const enum config_result result = parse_option(config, argc, argv, &at, why, why_bytes);
         if (result != CONFIG_OK)
             return result;
     }
-    if (config->kernel)
+    const char *name = missing(config);
+    if (!name)
         return CONFIG_OK;
-    (void)snprintf(why, why_bytes, "--kernel is missing; `hostvmm run --help` lists all options");
+    (void)snprintf(why, why_bytes, "--%s is missing; `hostvmm %s --help` lists all options", name, argv[0]);
     return CONFIG_BAD;
 }
 
-const char config_help[] =
-    "usage: hostvmm run --kernel FILE [option]...\n"
-    "\n"
-    "Boots a guest and runs it until it powers off.\n"
-    "\n"
-    "  --kernel FILE           x86-64 Linux: vmlinux (ELF) or bzImage\n"
-    "  --rootfs FILE           root image (erofs, squashfs, ext4): the first drive, read-only\n"
-    "  --initrd FILE           initrd to give instead of the built-in one, which starts Rekindle's init\n"
-    "  --cpus N                1 to 32 vCPUs (1)\n"
-    "  --memory MIB            16 to 524288 MiB of memory (128)\n"
-    "  --drive FILE[,ro][,id=NAME]  a further drive, up to 15\n"
-    "  --vsock PATH[,cid=N]    vsock device with the Unix socket PATH as its host side (cid 3)\n"
-    "  --console stdio|none|FILE    where the guest's console goes (standard output; input from a terminal)\n"
-    "  --bootarg K=V           an argument for Rekindle's init, such as hostname=alpha\n"
-    "  --cmdline TEXT          more text for the kernel's command line\n"
-    "  --timeline FILE         write the boot's stages as JSON\n"
-    "  --no-rng                no entropy device\n"
-    "\n"
-    "SIGINT, SIGTERM and SIGHUP shut the guest down in order; a second one stops it at once.\n"
-    "\n"
-    "exit codes:\n"
-    "  0   the guest powered off in order        4   the guest reset itself or crashed\n"
-    "  1   the host failed                       5   KVM internal error\n"
-    "  2   bad command line                      10+ the guest's own reason: 11 no root file system,\n"
-    "  3   kernel, initrd or image unusable          12 no overlay, 13 no agent, 14 agent ended too often,\n"
-    "  128+N  stopped at once by signal N            15 init failed\n";
+int config_expand(const char *template, unsigned clone, char *to, size_t capacity)
+{
+    size_t at = 0;
+    for (const char *from = template; *from && at < capacity; from++) {
+        if (from[0] == '%' && from[1] == 'n') {
+            at += (size_t)snprintf(to + at, capacity - at, "%u", clone);
+            from++;
+        } else {
+            to[at++] = *from;
+        }
+    }
+    if (at >= capacity)
+        return -ENAMETOOLONG;
+    to[at] = '\0';
+    return 0;
+}

@@ -1,5 +1,6 @@
 /*
- * What `hostvmm run` was asked for. Parsing is pure: no file is touched; text pointers are argv's own.
+ * What `hostvmm run`, `snapshot` or `restore` was asked for. Parsing is pure: no file is touched; text
+ * pointers are argv's own.
  */
 #ifndef HOSTVMM_CONFIG_H
 #define HOSTVMM_CONFIG_H
@@ -21,7 +22,20 @@ struct config_drive {
     bool read_only;
 };
 
+#define CONFIG_SECRETS_MAX 16
+#define CONFIG_NAME_MAX    64
+#define CONFIG_CLONES_MAX  10000u
+
+/* A secret for a clone: a name, and the file that holds it. */
+struct config_secret {
+    char name[CONFIG_NAME_MAX + 1];
+    const char *path;
+};
+
+enum config_command { CONFIG_RUN = 1, CONFIG_SNAPSHOT = 2, CONFIG_RESTORE = 4 };
+
 struct config {
+    enum config_command command;
     const char *kernel;
     const char *rootfs;   /* NULL: none */
     const char *initrd;   /* NULL: our own when there is a rootfs, else none */
@@ -38,14 +52,29 @@ struct config {
     const char *console_path;
     struct bootargs bootargs;
     bool rng;
+    bool cpu_baseline;
+    const char *control;      /* NULL: none; the Unix socket for `hostvmm snapshot --control` */
+    const char *out;          /* snapshot: the directory to make */
+    uint32_t hooks_ms;        /* snapshot, restore: for the function's hooks */
+    const char *snapshot;     /* restore: the directory */
+    unsigned clones;          /* restore: how many; in names %n is the clone's number, from 1 */
+    const char *hostname;     /* restore; NULL: made from the clone's id */
+    uint32_t resume_limit_ms; /* restore: from the start of the vCPUs to a function that runs */
+    bool verify;              /* restore: read all of the snapshot first */
+    struct config_secret secrets[CONFIG_SECRETS_MAX];
+    unsigned secret_count;
 };
 
 enum config_result { CONFIG_OK, CONFIG_HELP, CONFIG_BAD };
 
-/* argv[0] is "run". CONFIG_BAD: `why` says which option, what was given and what is wanted. */
-enum config_result config_parse(struct config *config, int argc, char **argv, char *why, size_t why_bytes);
+/* argv[0] is the command's name. CONFIG_BAD: `why` says which option, what was given and what is wanted. */
+enum config_result config_parse(struct config *config, enum config_command command, int argc, char **argv,
+                                char *why, size_t why_bytes);
 
-/* The text of `hostvmm run --help`. */
-extern const char config_help[];
+/* `template` with each %n replaced by the clone's number. 0, or -ENAMETOOLONG. */
+int config_expand(const char *template, unsigned clone, char *to, size_t capacity);
+
+/* The text of `hostvmm COMMAND --help`. */
+const char *config_help(enum config_command command);
 
 #endif

@@ -4,6 +4,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -83,30 +85,69 @@ static int open_root(struct machine_files *files, const char *path)
     return failed;
 }
 
-static int open_drives(struct machine_files *files, const struct config *config)
+/* An absolute path, as a snapshot names it; as it was given where there is none. */
+static void note_path(char to[CONFIG_PATH_MAX + 1], const char *path)
 {
-    unsigned index = 0;
+    char *real = realpath(path, NULL);
+    const char *name = real && strlen(real) <= CONFIG_PATH_MAX ? real : path;
+    (void)snprintf(to, CONFIG_PATH_MAX + 1, "%.*s", CONFIG_PATH_MAX, name);
+    free(real);
+}
+
+static int open_drives(struct machine *machine, const struct config *config)
+{
+    struct snapshot_machine *made = &machine->made;
     int failed = 0;
-    if (config->rootfs)
-        failed = open_root(files, config->rootfs);
-    if (config->rootfs)
-        index++;
+    if (config->rootfs) {
+        struct snapshot_drive *drive = &made->drives[made->drive_count++];
+        *drive = (struct snapshot_drive){.id = "rootfs", .read_only = true, .root = true};
+        note_path(drive->path, config->rootfs);
+        failed = open_root(&machine->files, config->rootfs);
+    }
     for (unsigned i = 0; i < config->drive_count && failed == 0; i++) {
-        const struct config_drive *drive = &config->drives[i];
-        if (virtio_blk_open(drive->path, drive->read_only, &files->drives[index++]) < 0)
+        const struct config_drive *given = &config->drives[i];
+        const unsigned index = made->drive_count++;
+        struct snapshot_drive *drive = &made->drives[index];
+        *drive = (struct snapshot_drive){.read_only = given->read_only};
+        memcpy(drive->id, given->id, sizeof drive->id);
+        note_path(drive->path, given->path);
+        if (virtio_blk_open(given->path, given->read_only, &machine->files.drives[index]) < 0)
             failed = HOSTVMM_EXIT_INPUT;
     }
     return failed;
 }
 
-int machine_open(struct machine *machine, const struct config *config)
+static void no_files(struct machine_files *files)
 {
-    struct machine_files *files = &machine->files;
     files->kvm = -1;
     files->kernel = -1;
     files->initrd.fd = -1;
     for (unsigned i = 0; i < MACHINE_DRIVES_MAX; i++)
         files->drives[i] = -1;
+}
+
+static int open_kvm(struct machine_files *files)
+{
+    files->kvm = vm_open_kvm();
+    if (files->kvm >= 0)
+        return 0;
+    files->kvm = -1;
+    return HOSTVMM_EXIT_HOST;
+}
+
+int machine_open(struct machine *machine, const struct config *config)
+{
+    struct machine_files *files = &machine->files;
+    no_files(files);
+    machine->made = (struct snapshot_machine){
+        .memory_bytes = (uint64_t)config->memory_mib * ARCH_MIB,
+        .vcpu_count = config->cpus,
+        .rng = config->rng,
+        /* Whoever wants snapshots of it speaks to its agent, with or without a socket for others. */
+        .vsock_cid =
+            config->vsock || config->control || config->command == CONFIG_SNAPSHOT ? config->vsock_cid : 0,
+        .agent = config->rootfs && !config->initrd,
+    };
     /* First, so that it can be undone whatever fails after it. */
     int failed =
         console_init(&machine->console, config->console, config->console_path) ? HOSTVMM_EXIT_HOST : 0;
@@ -115,10 +156,69 @@ int machine_open(struct machine *machine, const struct config *config)
     if (failed == 0)
         failed = open_initrd(files, config);
     if (failed == 0)
-        failed = open_drives(files, config);
-    if (failed == 0 && (files->kvm = vm_open_kvm()) < 0) {
-        files->kvm = -1;
-        failed = HOSTVMM_EXIT_HOST;
+        failed = open_drives(machine, config);
+    return failed ? failed : open_kvm(files);
+}
+
+/* ---- restore
+ * ------------------------------------------------------------------------------------------------ */
+
+static const struct config_drive *given_for(const struct config *config, const char *id)
+{
+    for (unsigned i = 0; i < config->drive_count; i++)
+        if (strcmp(config->drives[i].id, id) == 0)
+            return &config->drives[i];
+    return NULL;
+}
+
+/* Every --drive must name one that the snapshot has. */
+static int check_given(const struct config *config, const struct snapshot *snapshot)
+{
+    for (unsigned i = 0; i < config->drive_count; i++) {
+        bool found = false;
+        for (unsigned j = 0; j < snapshot->machine.drive_count; j++)
+            found = found || strcmp(config->drives[i].id, snapshot->machine.drives[j].id) == 0;
+        if (found)
+            continue;
+        log_error("--drive %s,id=%s: snapshot %s has no drive of that id", config->drives[i].path,
+                  config->drives[i].id, snapshot->path);
+        return HOSTVMM_EXIT_INPUT;
     }
-    return failed;
+    return 0;
+}
+
+/* What a clone may write is its own. What it may only read can be what the snapshot's guest read. */
+static int reopen_drive(const struct config *config, const struct snapshot *snapshot, unsigned index, int *fd)
+{
+    const struct snapshot_drive *drive = &snapshot->machine.drives[index];
+    const struct config_drive *given = given_for(config, drive->id);
+    if (!given && !drive->read_only) {
+        log_error("snapshot %s: drive %s is written by the guest: give this clone a copy of its own, as the "
+                  "drive was "
+                  "when the snapshot was taken, with --drive FILE,id=%s",
+                  snapshot->path, drive->id, drive->id);
+        return HOSTVMM_EXIT_INPUT;
+    }
+    return virtio_blk_open(given ? given->path : drive->path, drive->read_only, fd) < 0 ? HOSTVMM_EXIT_INPUT
+                                                                                        : 0;
+}
+
+int machine_open_restore(struct machine *machine, const struct config *config, struct snapshot *snapshot)
+{
+    struct machine_files *files = &machine->files;
+    no_files(files);
+    machine->made = snapshot->machine;
+    machine->origin = snapshot;
+    int failed =
+        console_init(&machine->console, config->console, config->console_path) ? HOSTVMM_EXIT_HOST : 0;
+    if (failed == 0)
+        failed = check_given(config, snapshot);
+    if (failed == 0 && config->vsock && !snapshot->machine.vsock_cid) {
+        log_error("--vsock %s: the guest of snapshot %s has no vsock device", config->vsock_path,
+                  snapshot->path);
+        failed = HOSTVMM_EXIT_INPUT;
+    }
+    for (unsigned i = 0; i < snapshot->machine.drive_count && failed == 0; i++)
+        failed = reopen_drive(config, snapshot, i, &files->drives[i]);
+    return failed ? failed : open_kvm(files);
 }

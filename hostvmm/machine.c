@@ -36,7 +36,12 @@ static int add_platform(struct machine *machine, struct loop *loop, const struct
     lifecycle_init(&machine->lifecycle, ops, context);
     error = bus_add(&vm->ports, arch_lifecycle_slot().base, LIFECYCLE_BYTES, &lifecycle_bus_ops,
                     &machine->lifecycle, "lifecycle");
-    return report("the lifecycle ports", error);
+    if (error)
+        return report("the lifecycle ports", error);
+    error = vmgenid_init(&machine->vmgenid, &vm->memory, arch_vmgenid_address());
+    if (error == 0)
+        error = vm_irq_line(vm, arch_event_slot().gsi, &machine->vmgenid.irq);
+    return report("the generation id", error);
 }
 
 /* Give a device its window, interrupt and notifications. */
@@ -57,33 +62,27 @@ static int attach(struct machine *machine, struct virtio_device *device)
     return report(device->kind->name, error);
 }
 
-static int add_drive(struct machine *machine, unsigned index, bool read_only, const char *id)
+static int add_drives(struct machine *machine)
 {
-    struct virtio_blk *drive = &machine->drives[index];
-    const int fd = machine->files.drives[index];
-    machine->files.drives[index] = -1; /* the device's from here on */
-    const int error = virtio_blk_init(drive, &machine->vm.memory, fd, read_only, id);
-    if (error)
-        return report("a drive", error);
-    machine->drive_count = index + 1;
-    return attach(machine, &drive->device);
-}
-
-static int add_drives(struct machine *machine, const struct config *config)
-{
-    unsigned index = 0;
     int error = 0;
-    if (config->rootfs)
-        error = add_drive(machine, index++, true, "rootfs");
-    for (unsigned i = 0; i < config->drive_count && error == 0; i++)
-        error = add_drive(machine, index++, config->drives[i].read_only, config->drives[i].id);
+    for (unsigned i = 0; i < machine->made.drive_count && error == 0; i++) {
+        const struct snapshot_drive *made = &machine->made.drives[i];
+        struct virtio_blk *drive = &machine->drives[i];
+        const int fd = machine->files.drives[i];
+        machine->files.drives[i] = -1; /* the device's from here on */
+        error = virtio_blk_init(drive, &machine->vm.memory, fd, made->read_only, made->id);
+        if (error)
+            return report("a drive", error);
+        machine->drive_count = i + 1;
+        error = attach(machine, &drive->device);
+    }
     return error;
 }
 
-static int add_vsock(struct machine *machine, const struct config *config, struct loop *loop)
+static int add_vsock(struct machine *machine, const char *path, struct loop *loop)
 {
     const int error =
-        virtio_vsock_init(&machine->vsock, &machine->vm.memory, loop, config->vsock_path, config->vsock_cid);
+        virtio_vsock_init(&machine->vsock, &machine->vm.memory, loop, path, machine->made.vsock_cid);
     if (error)
         return error; /* logged there */
     machine->has_vsock = true;
@@ -99,6 +98,20 @@ static int add_rng(struct machine *machine, struct loop *loop)
     return attach(machine, &machine->rng.device);
 }
 
+/* Everything but the processors and what the memory holds: the same for a boot and a restore. */
+static int add_devices(struct machine *machine, const struct config *config, struct loop *loop,
+                       const struct lifecycle_ops *ops, void *context)
+{
+    int error = add_platform(machine, loop, ops, context);
+    if (error == 0)
+        error = add_drives(machine);
+    if (error == 0 && machine->made.vsock_cid)
+        error = add_vsock(machine, config->vsock ? config->vsock_path : NULL, loop);
+    if (error == 0 && machine->made.rng)
+        error = add_rng(machine, loop);
+    return error;
+}
+
 /* "console=... rekindle.exit_port=..." and what the user adds, which comes last and so counts. */
 static int make_command_line(const struct config *config, uint32_t kernel_max, char *line, size_t size)
 {
@@ -106,10 +119,11 @@ static int make_command_line(const struct config *config, uint32_t kernel_max, c
     bootargs.exit_port = (uint16_t)arch_lifecycle_slot().base;
     /* panic=-1: a panic resets at once, which we report; without it the guest would halt for good.
      * rcu_expedited: mounting and moving roots waits for RCU several times; at 100 ticks a second these waits
-     * are half of the time from the kernel's start to a ready function. A guest that is not ours gets neither
-     * that nor silence. */
+     * are half of the time from the kernel's start to a ready function. init_on_free: what is freed is zero,
+     * so that a snapshot holds neither its bytes nor its secrets. A guest that is not ours gets nothing of
+     * that, nor silence. */
     (void)snprintf(line, size, "console=ttyS0 panic=-1%s",
-                   config->initrd ? "" : " quiet rcupdate.rcu_expedited=1");
+                   config->initrd ? "" : " quiet rcupdate.rcu_expedited=1 init_on_free=1");
     int error = bootargs_encode(&bootargs, line, size);
     const size_t used = strlen(line);
     if (error == 0 && config->cmdline &&
@@ -158,24 +172,55 @@ static int load_kernel(struct machine *machine, const struct config *config)
     return 0;
 }
 
+static struct vm_plan plan_of(struct machine *machine, const struct config *config, struct loop *loop)
+{
+    const struct vm_plan plan = {
+        .kvm_fd = machine->files.kvm,
+        .memory_bytes = machine->made.memory_bytes,
+        .vcpu_count = machine->made.vcpu_count,
+        .loop = loop,
+        .cpu_baseline = config->cpu_baseline,
+    };
+    machine->files.kvm = -1; /* the VM's from here on */
+    machine->has_vm = true;
+    return plan;
+}
+
 int machine_build(struct machine *machine, const struct config *config, struct loop *loop,
                   const struct lifecycle_ops *ops, void *context)
 {
-    const int kvm_fd = machine->files.kvm;
-    machine->files.kvm = -1; /* the VM's from here on */
-    machine->has_vm = true;
-    int error = vm_init(&machine->vm, kvm_fd, (uint64_t)config->memory_mib * ARCH_MIB, config->cpus, loop);
+    const struct vm_plan plan = plan_of(machine, config, loop);
+    int error = vm_init(&machine->vm, &plan);
     if (error == 0)
-        error = add_platform(machine, loop, ops, context);
+        error = add_devices(machine, config, loop, ops, context);
+    return error ? HOSTVMM_EXIT_HOST : load_kernel(machine, config);
+}
+
+int machine_restore(struct machine *machine, const struct config *config, struct loop *loop,
+                    const struct lifecycle_ops *ops, void *context)
+{
+    static struct guest_run runs[SNAPSHOT_RUNS_MAX];
+    struct snapshot *snapshot = machine->origin;
+    struct vm_plan plan = plan_of(machine, config, loop);
+    plan.runs = runs;
+    plan.run_count = snapshot_runs(snapshot, runs);
+    int error = vm_init(&machine->vm, &plan);
     if (error == 0)
-        error = add_drives(machine, config);
-    if (error == 0 && config->vsock)
-        error = add_vsock(machine, config, loop);
-    if (error == 0 && config->rng)
-        error = add_rng(machine, loop);
-    if (error)
-        return HOSTVMM_EXIT_HOST;
-    return load_kernel(machine, config);
+        error = add_devices(machine, config, loop, ops, context);
+    return error ? HOSTVMM_EXIT_HOST : 0;
+}
+
+int machine_reload(struct machine *machine)
+{
+    struct snapshot *snapshot = machine->origin;
+    machine_load(machine, &snapshot->state);
+    if (state_reader_finish(&snapshot->state)) {
+        log_error("snapshot %s: state: %s", snapshot->path, snapshot->state.why);
+        return HOSTVMM_EXIT_INPUT;
+    }
+    memcpy(machine->last_id, snapshot->id, SNAPSHOT_ID_BYTES);
+    machine->has_last = true;
+    return 0;
 }
 
 void machine_fini(struct machine *machine)

@@ -1,6 +1,6 @@
 /*
- * The machine that `run` boots: the VM with its devices. All files it needs are opened here, before anything
- * of the guest runs or is read.
+ * The machine that `run` boots or `restore` brings back: the VM with its devices. All files it needs are
+ * opened here, before anything of the guest runs or is read.
  *
  * Owner: run.c, one per process, in static storage (its buffers cost nothing until they are touched).
  */
@@ -20,9 +20,11 @@
 #include "hostvmm/device/virtio/blk.h"
 #include "hostvmm/device/virtio/rng.h"
 #include "hostvmm/device/virtio/vsock.h"
+#include "hostvmm/device/vmgenid.h"
+#include "hostvmm/snapshot/snapshot.h"
 #include "hostvmm/vm.h"
 
-#define MACHINE_DRIVES_MAX (1 + CONFIG_DRIVES_MAX)
+#define MACHINE_DRIVES_MAX SNAPSHOT_DRIVES_MAX
 
 /* Opened by machine_open, before there is a VM; each is -1 when not open or handed on. */
 struct machine_files {
@@ -34,11 +36,13 @@ struct machine_files {
 };
 
 struct machine {
+    struct snapshot_machine made; /* what it consists of */
     struct machine_files files;
     struct vm vm;
     struct console console;
     struct serial serial;
     struct lifecycle lifecycle;
+    struct vmgenid vmgenid;
     struct virtio_blk drives[MACHINE_DRIVES_MAX];
     unsigned drive_count;
     struct virtio_vsock vsock;
@@ -48,6 +52,11 @@ struct machine {
     bool has_serial;
     bool has_vm;
     unsigned virtio_count; /* slots in use */
+
+    struct snapshot *origin;            /* what it was restored from, kept open; NULL: booted */
+    uint8_t last_id[SNAPSHOT_ID_BYTES]; /* the last snapshot of it (or its origin): a diff's parent */
+    bool has_last;
+    bool tracked; /* what it writes is logged since the last one was made */
 };
 
 /* Open and check every file that `config` names. 0, or an exit code (exit.h) with a message logged. */
@@ -57,7 +66,29 @@ int machine_open(struct machine *machine, const struct config *config);
 int machine_build(struct machine *machine, const struct config *config, struct loop *loop,
                   const struct lifecycle_ops *ops, void *context);
 
-/* Also after a failure of either. The vCPUs must not run. */
+/*
+ * The same for a restore: the snapshot is open, and stays open as long as the machine. machine_restore makes
+ * VM and devices; machine_reload brings them into the snapshot's state, every device alive. The guest has not
+ * been told yet that it is a clone.
+ */
+int machine_open_restore(struct machine *machine, const struct config *config, struct snapshot *snapshot);
+int machine_restore(struct machine *machine, const struct config *config, struct loop *loop,
+                    const struct lifecycle_ops *ops, void *context);
+int machine_reload(struct machine *machine);
+
+/* ---- machine_state.c: the VM is paused -------------------------------------------------------------------
+ */
+
+/* Hold the devices still / let them go on. vm_pause first, vm_go_on last. 0, or -errno: a drive cannot be
+ * flushed. */
+int machine_hold(struct machine *machine);
+void machine_release(struct machine *machine);
+/* The state of every part, as the fields that follow the manifest. 0 or -errno, logged. */
+int machine_save(struct machine *machine, struct state_writer *out);
+/* The same back; what fails is in the reader. */
+void machine_load(struct machine *machine, struct state_reader *in);
+
+/* Also after a failure of any of these. The vCPUs must not run. */
 void machine_fini(struct machine *machine);
 
 #endif

@@ -7,6 +7,7 @@
 #include "agent/base/log.h"
 #include "hostvmm/control/control.h"
 #include "hostvmm/exit.h"
+#include "hostvmm/restore.h"
 #include "hostvmm/run.h"
 
 #ifndef HOSTVMM_VERSION
@@ -16,19 +17,36 @@
 static struct timeline timeline;
 static struct config config;
 
-static int command_run(int argc, char **argv)
+static int with_config(enum config_command command, int argc, char **argv)
 {
     char why[256];
-    switch (config_parse(&config, argc, argv, why, sizeof why)) {
+    switch (config_parse(&config, command, argc, argv, why, sizeof why)) {
     case CONFIG_OK:
-        return run_guest(&config, &timeline);
+        return command == CONFIG_RESTORE ? restore_clones(&config, &timeline)
+                                         : run_guest(&config, &timeline, NULL);
     case CONFIG_HELP:
-        return fputs(config_help, stdout) < 0 || fflush(stdout) ? HOSTVMM_EXIT_HOST : HOSTVMM_EXIT_OK;
+        return fputs(config_help(command), stdout) < 0 || fflush(stdout) ? HOSTVMM_EXIT_HOST
+                                                                         : HOSTVMM_EXIT_OK;
     case CONFIG_BAD:
         break;
     }
-    log_error("run: %s", why);
+    log_error("%s: %s", argv[0], why);
     return HOSTVMM_EXIT_USAGE;
+}
+
+static int command_run(int argc, char **argv)
+{
+    return with_config(CONFIG_RUN, argc, argv);
+}
+
+static int command_snapshot(int argc, char **argv)
+{
+    return with_config(CONFIG_SNAPSHOT, argc, argv);
+}
+
+static int command_restore(int argc, char **argv)
+{
+    return with_config(CONFIG_RESTORE, argc, argv);
 }
 
 static int command_version(int argc, char **argv)
@@ -46,6 +64,8 @@ static const struct command {
     const char *summary;
 } commands[] = {
     {"run", command_run, "boot a guest and run it until it powers off"},
+    {"snapshot", command_snapshot, "save an initialised guest, to be restored many times"},
+    {"restore", command_restore, "run clones of a snapshot"},
     {"invoke", control_invoke_main, "send an event to the function in a running guest"},
     {"doctor", control_doctor_main, "say what this machine can do and, if it cannot, why"},
     {"version", command_version, "print the version"},

@@ -1,12 +1,14 @@
 /*
- * Guest RAM: see memory.h. One memfd holds all of it, so that a later snapshot, or another process, can map
- * the same pages; shared, because a private mapping of a memfd would hold every written page twice.
+ * Guest RAM: see memory.h. One memfd holds all of a booted guest's; it is mapped shared, because a private
+ * mapping of a memfd would hold every written page twice. A restored guest's is mapped private from the
+ * snapshot's files: what it does not write, it shares with every other clone.
  *
  * Owner: the VM. Regions are fixed before the first vCPU runs, so lookups take no lock.
  */
 #include "hostvmm/memory.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -65,7 +67,7 @@ static int map_regions(struct guest_memory *memory)
 
 int guest_memory_init(struct guest_memory *memory, uint64_t size_bytes)
 {
-    *memory = (struct guest_memory){.size_bytes = size_bytes, .fd = -1};
+    *memory = (struct guest_memory){.size_bytes = size_bytes, .fd = -1, .mapped = true};
     memory->region_count = arch_memory_layout(size_bytes, memory->regions);
     if (memory->region_count == 0)
         return -EINVAL;
@@ -73,6 +75,65 @@ int guest_memory_init(struct guest_memory *memory, uint64_t size_bytes)
     int error = memory->fd < 0 || ftruncate(memory->fd, (off_t)size_bytes) < 0 ? -errno : 0;
     if (error == 0)
         error = map_regions(memory);
+    if (error)
+        guest_memory_fini(memory);
+    return error;
+}
+
+/* One region's part of the runs: each a private mapping over the region's reservation. */
+static int map_runs(const struct guest_region *region, const struct guest_run *runs, unsigned run_count)
+{
+    const uint64_t first = region->file_offset_bytes;
+    const uint64_t end = first + region->size_bytes;
+    uint64_t offset = 0;
+    for (unsigned i = 0; i < run_count; i++) {
+        const uint64_t run_end = offset + runs[i].page_count * GUEST_PAGE_BYTES;
+        const uint64_t from = offset > first ? offset : first;
+        const uint64_t to = run_end < end ? run_end : end;
+        if (from < to && mmap(region->host + (from - first), to - from, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, runs[i].fd, (off_t)from) == MAP_FAILED)
+            return -errno;
+        offset = run_end;
+    }
+    return 0;
+}
+
+static int map_snapshot(struct guest_memory *memory, const struct guest_run *runs, unsigned run_count)
+{
+    uint64_t offset = 0;
+    for (unsigned i = 0; i < memory->region_count; i++) {
+        struct guest_region *region = &memory->regions[i];
+        void *host =
+            mmap(NULL, region->size_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (host == MAP_FAILED)
+            return -errno;
+        region->host = host;
+        region->file_offset_bytes = offset;
+        offset += region->size_bytes;
+        const int error = map_runs(region, runs, run_count);
+        if (error)
+            return error;
+        (void)madvise(host, region->size_bytes, MADV_DONTDUMP); /* a refusal costs a larger core file */
+    }
+    return 0;
+}
+
+int guest_memory_init_from(struct guest_memory *memory, uint64_t size_bytes, const struct guest_run *runs,
+                           unsigned run_count)
+{
+    uint64_t pages = 0;
+    *memory = (struct guest_memory){.size_bytes = size_bytes, .fd = -1, .mapped = true};
+    for (unsigned i = 0; i < run_count; i++) {
+        if (runs[i].page_count > size_bytes / GUEST_PAGE_BYTES - pages)
+            return -EINVAL;
+        pages += runs[i].page_count;
+    }
+    if (pages * GUEST_PAGE_BYTES != size_bytes)
+        return -EINVAL;
+    memory->region_count = arch_memory_layout(size_bytes, memory->regions);
+    if (memory->region_count == 0)
+        return -EINVAL;
+    const int error = map_snapshot(memory, runs, run_count);
     if (error)
         guest_memory_fini(memory);
     return error;
@@ -86,11 +147,12 @@ void guest_memory_over(struct guest_memory *memory, void *buffer, uint64_t size_
 
 void guest_memory_fini(struct guest_memory *memory)
 {
-    /* Over a caller's buffer there is no descriptor, and nothing of ours to unmap. */
-    for (unsigned i = 0; memory->fd >= 0 && i < memory->region_count; i++)
+    for (unsigned i = 0; memory->mapped && i < memory->region_count; i++)
         if (memory->regions[i].host)
             (void)munmap(memory->regions[i].host, memory->regions[i].size_bytes);
     memory->region_count = 0;
+    free(memory->dirty);
+    memory->dirty = NULL;
     fd_close(&memory->fd);
 }
 
@@ -119,6 +181,35 @@ void guest_memory_use_huge(const struct guest_memory *memory, struct gpa at, uin
         *byte = *byte;
     }
     (void)madvise(host, size, MADV_COLLAPSE);
+}
+
+int guest_memory_track(struct guest_memory *memory)
+{
+    const uint64_t words = (memory->size_bytes / GUEST_PAGE_BYTES + 63) / 64;
+    if (!memory->dirty)
+        memory->dirty = calloc(words, sizeof *memory->dirty);
+    else
+        memset(memory->dirty, 0, words * sizeof *memory->dirty);
+    return memory->dirty ? 0 : -ENOMEM;
+}
+
+void guest_memory_dirtied(const struct guest_memory *memory, const void *host, uint64_t size)
+{
+    if (!memory->dirty || size == 0)
+        return;
+    const uint8_t *from = host;
+    for (unsigned i = 0; i < memory->region_count; i++) {
+        const struct guest_region *region = &memory->regions[i];
+        const uint64_t offset = (uintptr_t)from - (uintptr_t)region->host;
+        if (offset >= region->size_bytes)
+            continue;
+        const uint64_t left = region->size_bytes - offset;
+        const uint64_t first = (region->file_offset_bytes + offset) / GUEST_PAGE_BYTES;
+        const uint64_t last =
+            (region->file_offset_bytes + offset + (size < left ? size : left) - 1) / GUEST_PAGE_BYTES;
+        for (uint64_t page = first; page <= last; page++)
+            (void)__atomic_fetch_or(&memory->dirty[page / 64], UINT64_C(1) << page % 64, __ATOMIC_RELAXED);
+    }
 }
 
 /* The part of [at, at + size) that lies in the region `at` is in: its host address and length. */
@@ -171,6 +262,7 @@ int guest_memory_write(const struct guest_memory *memory, struct gpa at, const v
     for (const uint8_t *in = from; size > 0;) {
         uint64_t part;
         void *host = part_at(memory, at, size, &part);
+        guest_memory_dirtied(memory, host, part);
         memcpy(host, in, part);
         in += part;
         at.value += part;

@@ -1,7 +1,10 @@
 /*
- * See run.h. The main thread's part of a VM's life: signals, boot stages, the orderly shutdown, the end.
+ * See run.h. The main thread's part of a VM's life: signals, stages, snapshots, the orderly shutdown, the
+ * end.
  *
- *   open files -> build -> start vCPUs -> loop -> stop vCPUs -> devices end -> exit code
+ *   open files -> build, or restore -> start vCPUs -> loop -> stop vCPUs -> devices end -> exit code
+ *
+ * Clients are let in when a booted guest's agent listens; a restored one's when it has become unique.
  *
  * A first SIGINT, SIGTERM or SIGHUP asks the guest's agent to power off, and sets a limit to how long that
  * may take; when there is nobody to ask, when the limit passes, or at a second signal, the guest is stopped
@@ -11,6 +14,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -22,6 +26,8 @@
 #include "hostvmm/control/shutdown.h"
 #include "hostvmm/exit.h"
 #include "hostvmm/machine.h"
+#include "hostvmm/snapshot/capture.h"
+#include "hostvmm/snapshot/resumption.h"
 
 #define SHUTDOWN_LIMIT_MS 5000u /* beyond init's own wait for processes to end */
 
@@ -37,7 +43,13 @@ struct run {
     int limit_fd; /* timer: the guest had its time to power off */
     struct loop_source limit;
     struct control_shutdown shutdown;
+    struct capture capture;
+    struct resumption resumption;
+    struct uniqueness uniqueness;
+    bool resuming;   /* a clone that is not unique yet */
     int stop_signal; /* the first one; 0: none yet */
+    int code;        /* of a guest that we stopped for a reason of our own; 0: none */
+    bool captured;
     bool ready_said;
 };
 
@@ -49,8 +61,8 @@ static void on_guest_stage(void *context, enum guest_stage stage)
     struct run *self = context;
     const uint64_t one = 1;
     timeline_mark(&self->timeline, stage);
-    if (stage == GUEST_STAGE_AGENT_LISTENING || stage == GUEST_STAGE_FUNCTION_READY ||
-        stage == GUEST_STAGE_FUNCTION_FAILED) {
+    if (stage == GUEST_STAGE_PID1 || stage == GUEST_STAGE_AGENT_LISTENING ||
+        stage == GUEST_STAGE_FUNCTION_READY || stage == GUEST_STAGE_FUNCTION_FAILED) {
         const ssize_t n = write(self->stage_fd, &one, sizeof one);
         (void)n;
     }
@@ -83,20 +95,49 @@ static void write_timeline(struct run *self)
         log_error("cannot write the timeline to %s: %s", self->config->timeline, strerror(-error));
 }
 
-static void on_stage(void *context, uint32_t events)
+/* ---- a snapshot when the function is ready: `hostvmm snapshot`
+ * ------------------------------------------------ */
+
+static void stop_with(struct run *self, int code)
+{
+    self->code = code;
+    vm_end(&self->machine.vm, VM_END_STOPPED);
+}
+
+static void on_captured(void *context, const struct capture_result *result)
 {
     struct run *self = context;
-    uint64_t count;
-    char text[160];
-    (void)events;
-    const ssize_t n = read(self->stage_fd, &count, sizeof count);
-    (void)n;
-    if (timeline_stage(&self->timeline, GUEST_STAGE_AGENT_LISTENING) && self->machine.has_vsock)
-        virtio_vsock_open_gate(&self->machine.vsock);
-    const bool ready = timeline_stage(&self->timeline, GUEST_STAGE_FUNCTION_READY);
-    const bool failed = timeline_stage(&self->timeline, GUEST_STAGE_FUNCTION_FAILED);
-    if ((!ready && !failed) || self->ready_said)
+    if (result->error)
+        log_error("no snapshot: %s", result->why);
+    else
+        log_info("snapshot %s: %.1f MiB on disk; the guest stood still for %.1f ms", self->config->out,
+                 (double)result->disk_bytes / (1024 * 1024), (double)result->pause_ns / 1e6);
+    stop_with(self, result->error ? HOSTVMM_EXIT_HOST : HOSTVMM_EXIT_OK);
+    self->captured = result->error == 0;
+}
+
+static void capture_now(struct run *self)
+{
+    struct capture_request request = {.checkpoint = true, .stop = true, .hooks_ms = self->config->hooks_ms};
+    if ((size_t)snprintf(request.out, sizeof request.out, "%s", self->config->out) >= sizeof request.out)
+        log_error("--out: the path is too long");
+    else if (capture_begin(&self->capture, &request, on_captured, self) == 0)
         return;
+    stop_with(self, HOSTVMM_EXIT_HOST);
+}
+
+/* ---- stages
+ * ---------------------------------------------------------------------------------------------------- */
+
+static void open_gate(struct run *self)
+{
+    if (self->machine.has_vsock)
+        virtio_vsock_open_gate(&self->machine.vsock);
+}
+
+static void say_ready(struct run *self, bool ready)
+{
+    char text[160];
     self->ready_said = true;
     timeline_text(&self->timeline, ready ? GUEST_STAGE_FUNCTION_READY : GUEST_STAGE_FUNCTION_FAILED, text,
                   sizeof text);
@@ -105,7 +146,81 @@ static void on_stage(void *context, uint32_t events)
     else
         log_error("the function's init failed after %s; `hostvmm invoke` shows its error", text);
     write_timeline(self);
+    if (self->config->command != CONFIG_SNAPSHOT)
+        return;
+    if (ready)
+        capture_now(self);
+    else
+        stop_with(self, HOSTVMM_EXIT_FUNCTION);
 }
+
+static void on_stage(void *context, uint32_t events)
+{
+    struct run *self = context;
+    uint64_t count;
+    (void)events;
+    const ssize_t n = read(self->stage_fd, &count, sizeof count);
+    (void)n;
+    if (timeline_stage(&self->timeline, GUEST_STAGE_PID1))
+        vmgenid_guest_ready(&self->machine.vmgenid);
+    if (timeline_stage(&self->timeline, GUEST_STAGE_AGENT_LISTENING)) {
+        if (self->resuming)
+            resumption_agent_listens(&self->resumption);
+        else
+            open_gate(self);
+    }
+    const bool ready = timeline_stage(&self->timeline, GUEST_STAGE_FUNCTION_READY);
+    const bool failed = timeline_stage(&self->timeline, GUEST_STAGE_FUNCTION_FAILED);
+    if ((ready || failed) && !self->ready_said && !self->machine.origin)
+        say_ready(self, ready);
+}
+
+/* ---- a clone becomes unique
+ * -------------------------------------------------------------------------------------- */
+
+static void on_unique(void *context, const struct lifeline_outcome *outcome)
+{
+    struct run *self = context;
+    self->resuming = false;
+    if (outcome->error) {
+        log_error("the clone is stopped: it could not become unique: %s", outcome->why);
+        stop_with(self, HOSTVMM_EXIT_RESUME);
+        return;
+    }
+    timeline_restored(&self->timeline, self->machine.vm.first_exit_ns, self->resumption.connected_ns);
+    for (unsigned i = 0; i < outcome->step_count; i++)
+        timeline_resume_step(&self->timeline, outcome->steps[i].name, outcome->steps[i].duration_us);
+    log_info("clone ready in %.1f ms", (double)timeline_restore_ns(&self->timeline) / 1e6);
+    self->ready_said = true;
+    write_timeline(self);
+    open_gate(self);
+}
+
+/* Everything is in place and nothing has run: give the clone its id, and see that it takes it. */
+static int begin_resumption(struct run *self)
+{
+    struct machine *machine = &self->machine;
+    if (!machine->made.agent)
+        log_warn("no agent of ours is in this guest: nobody sees to it that the clone is no twin");
+    int error = uniqueness_draw(&self->uniqueness, self->config->hostname);
+    if (error == 0)
+        error = vmgenid_change(&machine->vmgenid, self->uniqueness.resume.clone_id);
+    if (machine->has_vsock)
+        virtio_vsock_reset_connections(&machine->vsock);
+    if (error == 0 && machine->made.agent && machine->has_vsock) {
+        self->resuming = true;
+        error = resumption_begin(&self->resumption, &self->uniqueness, self->config->resume_limit_ms,
+                                 on_unique, self);
+    } else if (error == 0) {
+        open_gate(self);
+    }
+    if (error)
+        log_error("the clone cannot be made unique: %s", strerror(-error));
+    return error;
+}
+
+/* ---- the orderly shutdown
+ * ---------------------------------------------------------------------------------------- */
 
 static void stop_at_once(struct run *self, const char *why)
 {
@@ -200,49 +315,15 @@ static void close_loop(struct run *self)
     loop_fini(&self->loop);
 }
 
-static int powered_off(enum guest_exit reason)
-{
-    static const char *const texts[] = {
-        [GUEST_EXIT_NO_ROOT] = "no root: its device is missing or holds no file system it knows",
-        [GUEST_EXIT_NO_OVERLAY] = "its writable overlay could not be mounted",
-        [GUEST_EXIT_NO_AGENT] = "its image has no agent that can be executed",
-        [GUEST_EXIT_AGENT_GAVE_UP] = "its agent ended more often than it may",
-        [GUEST_EXIT_INIT_FAILED] = "init could not go on",
-    };
-    if (reason == GUEST_EXIT_ORDERLY)
-        return HOSTVMM_EXIT_OK;
-    log_error("the guest powered off: %s; its console says more", texts[reason]);
-    return HOSTVMM_EXIT_GUEST + (int)reason;
-}
-
-static int exit_code(const struct run *self)
-{
-    switch ((enum vm_end)self->machine.vm.end) {
-    case VM_END_POWER_OFF:
-        return powered_off(lifecycle_reason(&self->machine.lifecycle));
-    case VM_END_RESET:
-        log_error("the guest reset itself: a panic or a reboot; its console says more");
-        return HOSTVMM_EXIT_RESET;
-    case VM_END_CRASH:
-        log_error("the guest crashed");
-        return HOSTVMM_EXIT_RESET;
-    case VM_END_KVM:
-        return HOSTVMM_EXIT_KVM;
-    case VM_END_STOPPED:
-        return self->stop_signal ? HOSTVMM_EXIT_SIGNAL + self->stop_signal : HOSTVMM_EXIT_HOST;
-    case VM_END_NONE:
-        break;
-    }
-    return HOSTVMM_EXIT_HOST;
-}
-
 static int serve(struct run *self)
 {
     if (self->config->initrd && self->machine.has_vsock)
         virtio_vsock_open_gate(&self->machine.vsock); /* not our init: nobody will say when it listens */
+    int error = self->machine.origin ? begin_resumption(self) : 0;
     self->timeline.running_ns = clock_monotonic_ns();
     /* Point of no return: from here on the guest runs, and what it writes is read. */
-    int error = vm_start(&self->machine.vm);
+    if (error == 0)
+        error = vm_start(&self->machine.vm);
     if (error == 0)
         error = loop_run(&self->loop);
     if (error)
@@ -250,26 +331,50 @@ static int serve(struct run *self)
     vm_stop(&self->machine.vm);
     if (!self->ready_said)
         write_timeline(self);
-    return error ? HOSTVMM_EXIT_HOST : exit_code(self);
+    if (error)
+        return HOSTVMM_EXIT_HOST;
+    const bool ours = self->machine.vm.end == VM_END_STOPPED && self->stop_signal == 0;
+    return ours && (self->code || self->captured) ? self->code
+                                                  : run_exit_code(&self->machine, self->stop_signal);
 }
 
-int run_guest(const struct config *config, const struct timeline *timeline)
+/* The VM, booted or restored, ready to start. 0 or an exit code. */
+static int build(struct run *self, struct snapshot *snapshot)
+{
+    const struct config *config = self->config;
+    int code = snapshot ? machine_open_restore(&self->machine, config, snapshot)
+                        : machine_open(&self->machine, config);
+    const int error = code == 0 ? open_loop(self) : 0;
+    if (error) {
+        log_error("cannot set up the event loop: %s", strerror(-error));
+        return HOSTVMM_EXIT_HOST;
+    }
+    if (code)
+        return code;
+    if (!snapshot)
+        return machine_build(&self->machine, config, &self->loop, &guest_ops, self);
+    code = machine_restore(&self->machine, config, &self->loop, &guest_ops, self);
+    timeline_built(&self->timeline);
+    return code ? code : machine_reload(&self->machine);
+}
+
+int run_guest(const struct config *config, const struct timeline *timeline, struct snapshot *snapshot)
 {
     run.config = config;
     run.timeline = *timeline;
     run.signal_fd = run.stage_fd = run.limit_fd = -1;
     run.loop.epoll_fd = run.loop.stop_fd = -1; /* close_loop comes even when open_loop did not */
     control_shutdown_init(&run.shutdown);
-    int code = machine_open(&run.machine, config);
-    const int error = code == 0 ? open_loop(&run) : 0;
-    if (error) {
-        log_error("cannot set up the event loop: %s", strerror(-error));
-        code = HOSTVMM_EXIT_HOST;
-    }
+    capture_init(&run.capture, &run.machine, &run.loop);
+    resumption_init(&run.resumption, &run.machine, &run.loop);
+    int code = uniqueness_init(&run.uniqueness, config) ? HOSTVMM_EXIT_INPUT : 0;
     if (code == 0)
-        code = machine_build(&run.machine, config, &run.loop, &guest_ops, &run);
+        code = build(&run, snapshot);
     if (code == 0)
         code = serve(&run);
+    capture_fini(&run.capture);
+    resumption_fini(&run.resumption);
+    uniqueness_fini(&run.uniqueness);
     machine_fini(&run.machine);
     close_loop(&run);
     return code;

@@ -46,6 +46,36 @@ uint64_t timeline_stage(const struct timeline *timeline, enum guest_stage stage)
     return __atomic_load_n(&timeline->stage_ns[stage], __ATOMIC_SEQ_CST);
 }
 
+void timeline_opened(struct timeline *timeline)
+{
+    timeline->opened_ns = clock_monotonic_ns();
+}
+
+void timeline_built(struct timeline *timeline)
+{
+    timeline->built_ns = clock_monotonic_ns();
+}
+
+void timeline_restored(struct timeline *timeline, uint64_t first_exit_ns, uint64_t connected_ns)
+{
+    timeline->first_exit_ns = first_exit_ns;
+    timeline->connected_ns = connected_ns;
+    timeline->unique_ns = clock_monotonic_ns();
+}
+
+void timeline_resume_step(struct timeline *timeline, const char *name, uint64_t duration_us)
+{
+    if (timeline->step_count == TIMELINE_STEPS_MAX)
+        return;
+    (void)snprintf(timeline->steps[timeline->step_count].name, TIMELINE_NAME_BYTES, "%s", name);
+    timeline->steps[timeline->step_count++].duration_us = duration_us;
+}
+
+uint64_t timeline_restore_ns(const struct timeline *timeline)
+{
+    return timeline->unique_ns - timeline->start_ns;
+}
+
 static double ms(uint64_t from_ns, uint64_t to_ns)
 {
     return to_ns > from_ns ? (double)(to_ns - from_ns) / 1e6 : 0.0;
@@ -71,31 +101,67 @@ static unsigned long long us(uint64_t from_ns, uint64_t to_ns)
     return to_ns > from_ns ? (to_ns - from_ns + 500) / 1000 : 0;
 }
 
-static void format_json(const struct timeline *timeline, char *text, size_t size)
+/* One number more of the JSON object that is being written. */
+static int put(char *text, size_t size, int used, const char *name, unsigned long long value)
 {
-    int used = snprintf(text, size, "{\n  \"vmm_us\": %llu", us(timeline->start_ns, timeline->running_ns));
+    if (used < 0 || (size_t)used >= size)
+        return used;
+    return used + snprintf(text + used, size - (size_t)used, "%s  \"%s_us\": %llu", used > 2 ? ",\n" : "",
+                           name, value);
+}
+
+static int put_boot(const struct timeline *timeline, char *text, size_t size, int used)
+{
     uint64_t before = timeline->running_ns;
     uint64_t ready = 0;
-    for (size_t i = 0; i < STEP_COUNT && used > 0 && (size_t)used < size; i++) {
+    used = put(text, size, used, "vmm", us(timeline->start_ns, timeline->running_ns));
+    for (size_t i = 0; i < STEP_COUNT; i++) {
         const uint64_t at = timeline_stage(timeline, steps[i].stage);
         if (at == 0)
             continue;
-        used +=
-            snprintf(text + used, size - (size_t)used, ",\n  \"%s_us\": %llu", steps[i].name, us(before, at));
+        used = put(text, size, used, steps[i].name, us(before, at));
         before = at;
         if (steps[i].stage == GUEST_STAGE_FUNCTION_READY)
             ready = at;
     }
-    if (ready && used > 0 && (size_t)used < size)
-        used += snprintf(text + used, size - (size_t)used, ",\n  \"ready_us\": %llu",
-                         us(timeline->start_ns, ready));
+    return ready ? put(text, size, used, "ready", us(timeline->start_ns, ready)) : used;
+}
+
+static int put_restore(const struct timeline *timeline, char *text, size_t size, int used)
+{
+    used = put(text, size, used, "open", us(timeline->start_ns, timeline->opened_ns));
+    used = put(text, size, used, "build", us(timeline->opened_ns, timeline->built_ns));
+    used = put(text, size, used, "load", us(timeline->built_ns, timeline->running_ns));
+    if (timeline->first_exit_ns)
+        used = put(text, size, used, "first_exit", us(timeline->start_ns, timeline->first_exit_ns));
+    if (!timeline->unique_ns)
+        return used;
+    used = put(text, size, used, "connected", us(timeline->start_ns, timeline->connected_ns));
+    used = put(text, size, used, "ready", us(timeline->start_ns, timeline->unique_ns));
+    for (unsigned i = 0; i < timeline->step_count; i++) {
+        char name[TIMELINE_NAME_BYTES + 8];
+        (void)snprintf(name, sizeof name, "resume_%s", timeline->steps[i].name);
+        used = put(text, size, used, name, timeline->steps[i].duration_us);
+    }
+    return used;
+}
+
+static void format_json(const struct timeline *timeline, char *text, size_t size)
+{
+    int used = snprintf(text, size, "{\n");
+    used =
+        timeline->opened_ns ? put_restore(timeline, text, size, used) : put_boot(timeline, text, size, used);
+    if (timeline->opened_ns && used > 0 && (size_t)used < size)
+        used +=
+            snprintf(text + used, size - (size_t)used, ",\n  \"start_ns\": %llu,\n  \"first_exit_ns\": %llu",
+                     (unsigned long long)timeline->start_ns, (unsigned long long)timeline->first_exit_ns);
     if (used > 0 && (size_t)used < size)
         (void)snprintf(text + used, size - (size_t)used, "\n}\n");
 }
 
 int timeline_write(const struct timeline *timeline, const char *path)
 {
-    char text[512];
+    char text[4096];
     char beside[PATH_BYTES];
     if ((size_t)snprintf(beside, sizeof beside, "%s.%d", path, (int)getpid()) >= sizeof beside)
         return -ENAMETOOLONG;

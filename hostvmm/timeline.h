@@ -1,5 +1,6 @@
 /*
- * When each stage of a boot was reached. Times are CLOCK_MONOTONIC, told from the first line of main().
+ * When each stage of a boot, or each step of a restore, was reached. Times are CLOCK_MONOTONIC, told from the
+ * first line of main().
  */
 #ifndef HOSTVMM_TIMELINE_H
 #define HOSTVMM_TIMELINE_H
@@ -9,16 +10,37 @@
 
 #include "init/bootargs.h"
 
+#define TIMELINE_STEPS_MAX  24
+#define TIMELINE_NAME_BYTES 32
+
 struct timeline {
     uint64_t start_ns;                      /* main's first line */
+    uint64_t opened_ns;                     /* restore: the snapshot was read and checked; 0: a boot */
+    uint64_t built_ns;                      /* restore: VM, memory and devices exist */
     uint64_t running_ns;                    /* the vCPUs start */
     uint64_t stage_ns[GUEST_STAGE_MAX + 1]; /* atomic: first time each stage was reported; 0: not yet */
+    uint64_t first_exit_ns;                 /* restore: a vCPU first came back from the guest */
+    uint64_t connected_ns;                  /* restore: hostvmm spoke to the agent */
+    uint64_t unique_ns; /* restore: the agent said that the clone is unique and its function runs */
+    struct {
+        char name[TIMELINE_NAME_BYTES];
+        uint64_t duration_us;
+    } steps[TIMELINE_STEPS_MAX]; /* of the agent's, as it measured them */
+    unsigned step_count;
 };
 
 void timeline_begin(struct timeline *timeline);
 /* The guest reports a stage. Any thread. Only the first time counts. */
 void timeline_mark(struct timeline *timeline, enum guest_stage stage);
 uint64_t timeline_stage(const struct timeline *timeline, enum guest_stage stage);
+
+/* Restore: the snapshot is open; the machine exists; the clone is unique, with what came before. */
+void timeline_opened(struct timeline *timeline);
+void timeline_built(struct timeline *timeline);
+void timeline_restored(struct timeline *timeline, uint64_t first_exit_ns, uint64_t connected_ns);
+void timeline_resume_step(struct timeline *timeline, const char *name, uint64_t duration_us);
+/* From main's first line to the unique clone. */
+uint64_t timeline_restore_ns(const struct timeline *timeline);
 
 /* "71.3 ms: vmm 1.2, kernel 48.0, ..." up to `last`, FUNCTION_READY or FUNCTION_FAILED. */
 void timeline_text(const struct timeline *timeline, enum guest_stage last, char *text, size_t size);

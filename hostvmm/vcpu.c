@@ -1,7 +1,10 @@
 /*
- * See vcpu.h. Leaving KVM_RUN: vm_end() is set first, then immediate_exit, then the signal. Whatever the
- * thread was doing, it either sees the end before it enters, is turned away by immediate_exit, or is
- * interrupted.
+ * See vcpu.h. Leaving KVM_RUN: vm_end() (or the pause) is set first, then immediate_exit, then the signal.
+ * Whatever the thread was doing, it either sees the end before it enters, is turned away by immediate_exit,
+ * or is interrupted.
+ *
+ * A guest's access that KVM has handed out is finished only when KVM_RUN is entered again. Before a vCPU's
+ * state can be read, it enters once more with immediate_exit set, which finishes and returns at once.
  */
 #include "hostvmm/vcpu.h"
 
@@ -33,7 +36,7 @@ int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned index)
     if (run == MAP_FAILED)
         return -errno;
     vcpu->run = run;
-    return arch_vcpu_init(vm, vcpu);
+    return 0;
 }
 
 void vcpu_fini(struct vcpu *vcpu)
@@ -136,6 +139,32 @@ static void serve_exit(struct vcpu *vcpu)
     }
 }
 
+/* Enter the guest, and serve what it wants. False: turned away or interrupted. */
+static bool run_once(struct vcpu *vcpu)
+{
+    const int result = kvm_call_number(vcpu->fd, KVM_RUN, 0);
+    if (result == 0) {
+        if (__atomic_load_n(&vcpu->vm->first_exit_ns, __ATOMIC_RELAXED) == 0)
+            __atomic_store_n(&vcpu->vm->first_exit_ns, clock_monotonic_ns(), __ATOMIC_RELAXED);
+        serve_exit(vcpu);
+        return true;
+    }
+    if (result != -EINTR && result != -EAGAIN) {
+        log_error("vCPU %u: KVM_RUN: %s", vcpu->index, strerror(-result));
+        vm_end(vcpu->vm, VM_END_KVM);
+    }
+    return false;
+}
+
+static void park(struct vcpu *vcpu)
+{
+    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    while (!vm_ended(vcpu->vm) && run_once(vcpu))
+        continue; /* finishing one access may begin another */
+    vm_park(vcpu->vm);
+    __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+}
+
 static void *vcpu_main(void *argument)
 {
     struct vcpu *vcpu = argument;
@@ -143,14 +172,12 @@ static void *vcpu_main(void *argument)
     (void)snprintf(name, sizeof name, "vcpu%u", vcpu->index);
     (void)prctl(PR_SET_NAME, name);
     while (!vm_ended(vcpu->vm)) {
-        const int result = kvm_call_number(vcpu->fd, KVM_RUN, 0);
-        if (result == 0) {
-            serve_exit(vcpu);
-        } else if (result != -EINTR && result != -EAGAIN) {
-            log_error("vCPU %u: KVM_RUN: %s", vcpu->index, strerror(-result));
-            vm_end(vcpu->vm, VM_END_KVM);
-        }
+        if (vm_is_pausing(vcpu->vm))
+            park(vcpu);
+        else
+            (void)run_once(vcpu);
     }
+    vm_leave(vcpu->vm);
     return NULL;
 }
 

@@ -35,12 +35,13 @@ int vm_open_kvm(void)
     return fd;
 }
 
-static int set_memory_slots(struct vm *vm)
+static int set_memory_slots(struct vm *vm, uint32_t flags)
 {
     for (unsigned i = 0; i < vm->memory.region_count; i++) {
         const struct guest_region *region = &vm->memory.regions[i];
         const struct kvm_userspace_memory_region slot = {
             .slot = i,
+            .flags = flags,
             .guest_phys_addr = region->base,
             .memory_size = region->size_bytes,
             .userspace_addr = (uint64_t)(uintptr_t)region->host,
@@ -69,26 +70,39 @@ static int create_vm(struct vm *vm)
     return 0;
 }
 
-int vm_init(struct vm *vm, int kvm_fd, uint64_t size_bytes, unsigned vcpu_count, struct loop *loop)
+static int set_memory(struct vm *vm, const struct vm_plan *plan)
 {
-    vm->kvm_fd = kvm_fd;
+    const int error =
+        plan->runs ? guest_memory_init_from(&vm->memory, plan->memory_bytes, plan->runs, plan->run_count)
+                   : guest_memory_init(&vm->memory, plan->memory_bytes);
+    if (error)
+        log_error("cannot have %llu MiB of guest memory: %s",
+                  (unsigned long long)(plan->memory_bytes / ARCH_MIB), strerror(-error));
+    return error;
+}
+
+int vm_init(struct vm *vm, const struct vm_plan *plan)
+{
+    vm->kvm_fd = plan->kvm_fd;
     vm->fd = -1;
-    vm->vcpu_limit = vcpu_count;
-    vm->loop = loop;
-    int error = guest_memory_init(&vm->memory, size_bytes);
-    if (error) {
-        log_error("cannot have %llu MiB of guest memory: %s", (unsigned long long)(size_bytes / ARCH_MIB),
-                  strerror(-error));
+    vm->vcpu_limit = plan->vcpu_count;
+    vm->cpu_baseline = plan->cpu_baseline;
+    vm->loop = plan->loop;
+    (void)pthread_mutex_init(&vm->pause_lock, NULL);
+    (void)pthread_cond_init(&vm->pause_changed, NULL);
+    int error = set_memory(vm, plan);
+    if (error)
         return error;
-    }
     error = create_vm(vm);
     if (error == 0)
-        error = set_memory_slots(vm);
+        error = set_memory_slots(vm, 0);
     if (error == 0)
         error = arch_vm_init(vm);
-    for (unsigned i = 0; i < vcpu_count && error == 0; i++) {
+    for (unsigned i = 0; i < plan->vcpu_count && error == 0; i++) {
         error = vcpu_init(&vm->vcpus[i], vm, i);
         vm->vcpu_count = i + 1;
+        if (error == 0 && !plan->runs)
+            error = arch_vcpu_init(vm, &vm->vcpus[i]);
     }
     if (error)
         log_error("cannot set up the virtual machine: %s", strerror(-error));
@@ -156,12 +170,107 @@ int vm_start(struct vm *vm)
 void vm_stop(struct vm *vm)
 {
     vm_end(vm, VM_END_STOPPED);
+    vm_go_on(vm);
     for (unsigned i = 0; i < vm->started_count; i++)
         vcpu_kick(&vm->vcpus[vm->vcpu_count - 1 - i]);
     for (unsigned i = 0; i < vm->started_count; i++)
         vcpu_join(&vm->vcpus[vm->vcpu_count - 1 - i]);
     vm->started_count = 0;
 }
+
+/* ---- pausing
+ * ----------------------------------------------------------------------------------------------- */
+
+bool vm_is_pausing(const struct vm *vm)
+{
+    return __atomic_load_n(&vm->pausing, __ATOMIC_SEQ_CST);
+}
+
+void vm_pause(struct vm *vm)
+{
+    __atomic_store_n(&vm->pausing, 1, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < vm->started_count; i++)
+        vcpu_kick(&vm->vcpus[vm->vcpu_count - 1 - i]);
+    (void)pthread_mutex_lock(&vm->pause_lock);
+    while (vm->parked_count < vm->started_count)
+        (void)pthread_cond_wait(&vm->pause_changed, &vm->pause_lock);
+    (void)pthread_mutex_unlock(&vm->pause_lock);
+}
+
+void vm_go_on(struct vm *vm)
+{
+    (void)pthread_mutex_lock(&vm->pause_lock);
+    __atomic_store_n(&vm->pausing, 0, __ATOMIC_SEQ_CST);
+    (void)pthread_cond_broadcast(&vm->pause_changed);
+    (void)pthread_mutex_unlock(&vm->pause_lock);
+}
+
+void vm_park(struct vm *vm)
+{
+    (void)pthread_mutex_lock(&vm->pause_lock);
+    vm->parked_count++;
+    (void)pthread_cond_broadcast(&vm->pause_changed);
+    while (vm_is_pausing(vm))
+        (void)pthread_cond_wait(&vm->pause_changed, &vm->pause_lock);
+    vm->parked_count--;
+    (void)pthread_mutex_unlock(&vm->pause_lock);
+}
+
+void vm_leave(struct vm *vm)
+{
+    (void)pthread_mutex_lock(&vm->pause_lock);
+    vm->parked_count++;
+    (void)pthread_cond_broadcast(&vm->pause_changed);
+    (void)pthread_mutex_unlock(&vm->pause_lock);
+}
+
+/* ---- which pages are written
+ * ---------------------------------------------------------------------------------- */
+
+static int get_dirty_log(const struct vm *vm, unsigned region, uint64_t *bitmap)
+{
+    const struct kvm_dirty_log log = {.slot = region, .dirty_bitmap = bitmap};
+    const int error = kvm_call(vm->fd, KVM_GET_DIRTY_LOG, &log);
+    return error < 0 ? error : 0;
+}
+
+/* KVM's log of one region, in words; it writes whole words. */
+static uint64_t *log_of(const struct vm *vm, unsigned region, int *error)
+{
+    const uint64_t pages = vm->memory.regions[region].size_bytes / GUEST_PAGE_BYTES;
+    uint64_t *log = calloc((pages + 63) / 64, sizeof *log);
+    *error = log ? get_dirty_log(vm, region, log) : -ENOMEM;
+    return log;
+}
+
+int vm_track_writes(struct vm *vm)
+{
+    int error = set_memory_slots(vm, KVM_MEM_LOG_DIRTY_PAGES);
+    /* What was logged before is of no interest: reading a log clears it. */
+    for (unsigned i = 0; i < vm->memory.region_count && error == 0; i++)
+        free(log_of(vm, i, &error));
+    return error ? error : guest_memory_track(&vm->memory);
+}
+
+int vm_written_pages(struct vm *vm, uint64_t *bitmap)
+{
+    int error = 0;
+    for (unsigned i = 0; i < vm->memory.region_count && error == 0; i++) {
+        const struct guest_region *region = &vm->memory.regions[i];
+        const uint64_t first = region->file_offset_bytes / GUEST_PAGE_BYTES;
+        uint64_t *log = log_of(vm, i, &error);
+        for (uint64_t page = 0; error == 0 && page < region->size_bytes / GUEST_PAGE_BYTES; page++)
+            if (log[page / 64] >> page % 64 & 1)
+                bitmap[(first + page) / 64] |= UINT64_C(1) << (first + page) % 64;
+        free(log);
+    }
+    for (uint64_t i = 0; i < (vm->memory.size_bytes / GUEST_PAGE_BYTES + 63) / 64 && error == 0; i++)
+        bitmap[i] |= __atomic_load_n(&vm->memory.dirty[i], __ATOMIC_RELAXED);
+    return error;
+}
+
+/* ---- the end
+ * --------------------------------------------------------------------------------------------------- */
 
 void vm_end(struct vm *vm, enum vm_end cause)
 {

@@ -3,7 +3,8 @@
  *
  * Life: vm_init (memory slots before the interrupt controllers: later changes would each wait for KVM's
  * readers) -> devices claim windows and lines -> arch_boot -> vm_start -> the loop runs until vm_end() stops
- * it -> vm_stop (joins the vCPU threads) -> devices end -> vm_fini.
+ * it -> vm_stop (joins the vCPU threads) -> devices end -> vm_fini. A restored VM has its state loaded in the
+ * place of arch_boot. Between start and stop the VM may be paused and go on any number of times.
  *
  * Threads: main (the loop: signals, console input, vsock, entropy), one per vCPU, and the drives' own.
  * Nothing here changes between vm_start and vm_stop except what is marked atomic.
@@ -14,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <pthread.h>
 
 #include "agent/base/loop.h"
 #include "hostvmm/arch/arch.h"
@@ -34,12 +36,24 @@ enum vm_end {
 
 #define VM_IRQS_MAX 24
 
+/* What a VM is made of and for. */
+struct vm_plan {
+    int kvm_fd; /* /dev/kvm, owned by the VM from vm_init on, also on failure */
+    uint64_t memory_bytes;
+    unsigned vcpu_count;
+    struct loop *loop;
+    bool cpu_baseline;            /* show the guest a portable set of CPU features only */
+    const struct guest_run *runs; /* a snapshot's memory; NULL: fresh RAM */
+    unsigned run_count;
+};
+
 struct vm {
     int kvm_fd;
     int fd;
     size_t run_bytes;         /* of each vCPU's shared page with KVM */
     uint32_t xsave_bytes;     /* of one vCPU's extended state, as this KVM wants it */
-    struct kvm_cpuid2 *cpuid; /* what KVM supports; allocated */
+    struct kvm_cpuid2 *cpuid; /* what KVM supports, then what the guest is shown; allocated */
+    bool cpu_baseline;
     struct guest_memory memory;
     struct bus ports;
     struct bus mmio;
@@ -51,13 +65,19 @@ struct vm {
     unsigned started_count; /* vCPU threads that exist */
     struct loop *loop;      /* stopped at the end */
     uint32_t end;           /* atomic enum vm_end */
+
+    uint32_t pausing; /* atomic bool: vCPU threads park before they enter the guest again */
+    pthread_mutex_t pause_lock;
+    pthread_cond_t pause_changed;
+    unsigned parked_count;  /* under pause_lock */
+    uint64_t first_exit_ns; /* atomic, CLOCK_MONOTONIC: a vCPU first came back from the guest; 0: not yet */
 };
 
 /*
- * Create the VM around `size_bytes` of fresh RAM with `vcpu_count` vCPUs that do not run yet. `kvm_fd` is
- * /dev/kvm, owned by the VM from here on, also on failure. 0, or -errno with a message logged.
+ * Create the VM with vCPUs that do not run yet. Fresh ones are as a reset leaves them; with a snapshot's
+ * memory they wait for arch_vcpu_load. 0, or -errno with a message logged.
  */
-int vm_init(struct vm *vm, int kvm_fd, uint64_t size_bytes, unsigned vcpu_count, struct loop *loop);
+int vm_init(struct vm *vm, const struct vm_plan *plan);
 /* Also after a failed vm_init. The vCPUs must not run. */
 void vm_fini(struct vm *vm);
 
@@ -72,6 +92,26 @@ int vm_notify_fd(struct vm *vm, uint64_t address, uint32_t value, int fd);
 /* Start, and stop, the vCPU threads. Both on the main thread. */
 int vm_start(struct vm *vm);
 void vm_stop(struct vm *vm);
+
+/*
+ * Take every started vCPU out of the guest and hold it, with nothing half done: when this returns, KVM's
+ * state can be read. vm_go_on lets them run again. Main thread. A vCPU that ends meanwhile counts as held.
+ */
+void vm_pause(struct vm *vm);
+void vm_go_on(struct vm *vm);
+/* For vCPU threads: whether to park; park until vm_go_on or the end. */
+bool vm_is_pausing(const struct vm *vm);
+void vm_park(struct vm *vm);
+/* A vCPU thread ends: nobody has to wait for it any more. */
+void vm_leave(struct vm *vm);
+
+/*
+ * Log which pages are written, by the guest and by this process, from now on (or anew). The VM is paused.
+ * 0 or -errno.
+ */
+int vm_track_writes(struct vm *vm);
+/* Add the pages written since to `bitmap`, a bit a page by offset in RAM. The VM is paused and tracked. */
+int vm_written_pages(struct vm *vm, uint64_t *bitmap);
 
 /* The guest has ended, for `cause`: its vCPUs return and the loop stops. Any thread, any number of times. */
 void vm_end(struct vm *vm, enum vm_end cause);

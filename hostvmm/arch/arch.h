@@ -2,7 +2,8 @@
  * Everything that generic code asks of an architecture: this page is the whole list. Generic files hold no
  * #ifdef; the Makefile links one directory below arch/.
  *
- * Order of use: arch_memory_layout, arch_vm_init, arch_vcpu_init for each vCPU, arch_boot once, run.
+ * Order of use: arch_memory_layout, arch_vm_init; then to boot arch_vcpu_init for each vCPU and arch_boot
+ * once, to restore arch_cpu_load, arch_vcpu_load for each vCPU and arch_vm_load; run.
  */
 #ifndef HOSTVMM_ARCH_ARCH_H
 #define HOSTVMM_ARCH_ARCH_H
@@ -14,6 +15,8 @@
 #include "hostvmm/memory.h"
 
 struct kernel_plan;
+struct state_reader;
+struct state_writer;
 struct kvm_cpuid2;
 struct vcpu;
 struct vm;
@@ -42,6 +45,10 @@ struct arch_slot arch_virtio_slot(unsigned index);
 struct arch_slot arch_serial_slot(void);
 struct arch_slot arch_lifecycle_slot(void);
 
+/* The generic event device's interrupt (no window), and where the VM generation id lies in guest memory. */
+struct arch_slot arch_event_slot(void);
+struct gpa arch_vmgenid_address(void);
+
 /* What KVM keeps for the whole VM: special addresses, interrupt controllers. After the memory slots are set,
  * before the first vCPU. 0 or -errno, with a message logged. */
 int arch_vm_init(struct vm *vm);
@@ -58,5 +65,26 @@ struct arch_boot_info {
 };
 /* Write tables and boot parameters into guest memory and set the boot processor at the kernel's entry. */
 int arch_boot(struct vm *vm, const struct arch_boot_info *info);
+
+/* ---- snapshots: the VM is paused, or does not run yet ----------------------------------------------------
+ */
+
+#define ARCH_NAME "x86_64" /* as a snapshot names it */
+
+/*
+ * Save what the guest was shown of its processor. Load checks that this machine can show the same, refuses
+ * by the name of what is missing, and takes it as the VM's.
+ */
+void arch_cpu_save(const struct vm *vm, struct state_writer *out, const char *key);
+void arch_cpu_load(struct vm *vm, struct state_reader *in, const char *key);
+/* One vCPU, and what KVM keeps for all. Save gives 0 or -errno, logged: KVM did not tell. Load fails the
+ * reader, also when KVM does not take what was read. */
+int arch_vcpu_save(const struct vcpu *vcpu, struct state_writer *out, const char *key);
+void arch_vcpu_load(struct vcpu *vcpu, struct state_reader *in, const char *key);
+int arch_vm_save(const struct vm *vm, struct state_writer *out, const char *key);
+void arch_vm_load(struct vm *vm, struct state_reader *in, const char *key);
+
+/* For people and programs: the saved processor's features by name, in `names`. */
+void arch_cpu_describe(struct state_reader *in, const char *key, char *names, size_t size);
 
 #endif

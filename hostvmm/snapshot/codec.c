@@ -112,6 +112,17 @@ void state_put_text(struct state_writer *out, const char *key, const char *text)
     put_content(out, cbor_encode_string_start, text, strlen(text));
 }
 
+void state_put_fields(struct state_writer *out, const struct state_writer *fields)
+{
+    uint8_t *to = fields->failed ? NULL : room(out, fields->size_bytes);
+    out->failed = out->failed || fields->failed;
+    if (!to)
+        return;
+    if (fields->size_bytes > 0)
+        memcpy(to, fields->data, fields->size_bytes);
+    out->size_bytes += fields->size_bytes;
+}
+
 /* ---- reading: one item -----------------------------------------------------------------------------------
  */
 

@@ -41,6 +41,8 @@ void state_put_uint(struct state_writer *out, const char *key, uint64_t value);
 void state_put_bool(struct state_writer *out, const char *key, bool value);
 void state_put_bytes(struct state_writer *out, const char *key, const void *data, size_t size);
 void state_put_text(struct state_writer *out, const char *key, const char *text);
+/* Whole fields that another writer has made. */
+void state_put_fields(struct state_writer *out, const struct state_writer *fields);
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
 

@@ -1,0 +1,409 @@
+/*
+ * What KVM knows of an x86-64 VM, out of it and into it again (Linux, Documentation/virt/kvm/api.rst).
+ *
+ * Order matters. Saving: the MP state first, because asking for it lets KVM finish what INIT and SIPI began.
+ * Loading: the system registers set the local APIC's mode, so they come before its registers; the TSC comes
+ * first among the MSRs and the TSC deadline after everything that says how it is counted; events last, when
+ * nothing disturbs them any more. The clock is set when all vCPUs are there.
+ *
+ * Nested virtualisation is not shown to guests, so there is no nested state.
+ */
+#include <asm/kvm.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/log.h"
+#include "hostvmm/arch/arch.h"
+#include "hostvmm/arch/x86_64/cpu_features.h"
+#include "hostvmm/arch/x86_64/cpuid.h"
+#include "hostvmm/kvm.h"
+#include "hostvmm/snapshot/codec.h"
+#include "hostvmm/vm.h"
+
+#define MSRS_MAX           512u
+#define MSR_TSC            0x10u
+#define MSR_TSC_DEADLINE   0x6e0u
+#define XSAVE_MAX_BYTES    (64u << 10)
+#define IRQCHIPS           3u /* both PICs, the I/O APIC */
+#define FEATURE_ECX_TIMER  (1u << 24)
+#define TSC_TOLERANCE_PART 4000u /* 250 ppm: what KVM takes for equal */
+
+struct msr_list {
+    struct kvm_msrs head; /* its entries lie behind it */
+    struct kvm_msr_entry entries[MSRS_MAX];
+};
+_Static_assert(offsetof(struct msr_list, entries) == sizeof(struct kvm_msrs),
+               "KVM reads entries right after the head");
+
+static int failed(const char *what, int error)
+{
+    log_error("KVM does not tell %s: %s", what, strerror(-error));
+    return error;
+}
+
+/* ---- processor -------------------------------------------------------------------------------------------
+ */
+
+void arch_cpu_save(const struct vm *vm, struct state_writer *out, const char *key)
+{
+    const int tsc_khz = kvm_call_number(vm->vcpus[0].fd, KVM_GET_TSC_KHZ, 0);
+    state_put_map(out, key, 2);
+    state_put_bytes(out, "cpuid", vm->cpuid->entries, vm->cpuid->nent * sizeof vm->cpuid->entries[0]);
+    state_put_uint(out, "tsc_khz", tsc_khz > 0 ? (uint32_t)tsc_khz : 0);
+}
+
+/* The saved CPUID into `table`, which has room for CPUID_ENTRIES_MAX. */
+static void get_cpuid(struct state_reader *in, struct kvm_cpuid2 *table)
+{
+    size_t size;
+    const uint8_t *entries = state_get_span(in, "cpuid", CPUID_ENTRIES_MAX * sizeof table->entries[0], &size);
+    table->nent = 0;
+    if (in->failed)
+        return;
+    if (!entries || size % sizeof table->entries[0]) {
+        state_refuse(in, "cpuid", "%zu bytes are no table", size);
+        return;
+    }
+    table->nent = (uint32_t)(size / sizeof table->entries[0]);
+    memcpy(table->entries, entries, size);
+}
+
+static struct kvm_cpuid2 *new_table(void)
+{
+    return calloc(1, sizeof(struct kvm_cpuid2) + CPUID_ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2));
+}
+
+/* A TSC of another rate would make every clock of the guest wrong, unless KVM scales it. */
+static void set_tsc_rate(struct vm *vm, struct state_reader *in, uint32_t khz)
+{
+    const int host_khz = kvm_call_number(vm->vcpus[0].fd, KVM_GET_TSC_KHZ, 0);
+    const uint32_t host = host_khz > 0 ? (uint32_t)host_khz : 0;
+    const uint32_t apart = host > khz ? host - khz : khz - host;
+    if (in->failed || khz == 0 || apart <= khz / TSC_TOLERANCE_PART)
+        return;
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        if (kvm_call_number(vm->vcpus[i].fd, KVM_SET_TSC_KHZ, khz) >= 0)
+            continue;
+        state_refuse(in, "tsc_khz",
+                     "the guest's time-stamp counter runs at %u kHz, this machine's at %u, and KVM cannot "
+                     "scale it here",
+                     khz, host);
+        return;
+    }
+}
+
+void arch_cpu_load(struct vm *vm, struct state_reader *in, const char *key)
+{
+    char names[128];
+    struct kvm_cpuid2 *table = new_table();
+    state_get_map(in, key, 2);
+    if (!table) {
+        state_refuse(in, key, "no memory");
+        return;
+    }
+    get_cpuid(in, table);
+    if (!in->failed && cpu_features_missing(table, vm->cpuid, names, sizeof names) > 0)
+        state_refuse(in, "cpuid",
+                     "this machine lacks what the guest was shown: %s; --cpu baseline makes snapshots that "
+                     "more machines can restore",
+                     names);
+    set_tsc_rate(vm, in, (uint32_t)state_get_uint(in, "tsc_khz", 0, UINT32_MAX));
+    state_end(in);
+    free(vm->cpuid);
+    vm->cpuid = table;
+}
+
+void arch_cpu_describe(struct state_reader *in, const char *key, char *names, size_t size)
+{
+    struct kvm_cpuid2 *table = new_table();
+    static const struct kvm_cpuid2 nothing;
+    names[0] = '\0';
+    state_get_map(in, key, 2);
+    if (!table) {
+        state_refuse(in, key, "no memory");
+        return;
+    }
+    get_cpuid(in, table);
+    (void)state_get_uint(in, "tsc_khz", 0, UINT32_MAX);
+    state_end(in);
+    (void)cpu_features_missing(table, &nothing, names, size); /* all that it has is what nothing lacks */
+    free(table);
+}
+
+static void set_cpuid(struct vcpu *vcpu, struct state_reader *in, uint32_t tsc_khz)
+{
+    struct vm *vm = vcpu->vm;
+    const struct kvm_cpuid_entry2 *features = cpuid_find(vm->cpuid, 1, 0);
+    const struct cpuid_machine machine = {
+        .vcpu_count = vm->vcpu_limit,
+        .tsc_khz = tsc_khz,
+        .tsc_deadline_timer = features && features->ecx & FEATURE_ECX_TIMER,
+    };
+    int error = cpuid_edit(vm->cpuid, &machine, vcpu->index);
+    if (error == 0)
+        error = kvm_call(vcpu->fd, KVM_SET_CPUID2, vm->cpuid);
+    if (error < 0)
+        state_refuse(in, "index", "KVM refuses the CPUID: %s", strerror(-error));
+}
+
+/* ---- MSRs
+ * -------------------------------------------------------------------------------------------------- */
+
+/* Which MSRs KVM says belong to a vCPU's state. Their number, or -errno. */
+static int list_msrs(const struct vm *vm, uint32_t indices[MSRS_MAX])
+{
+    union {
+        struct kvm_msr_list list;
+        uint8_t room[sizeof(struct kvm_msr_list) + MSRS_MAX * sizeof(uint32_t)];
+    } names;
+    memset(&names, 0, sizeof names);
+    names.list.nmsrs = MSRS_MAX;
+    const int error = kvm_call(vm->kvm_fd, KVM_GET_MSR_INDEX_LIST, &names);
+    if (error < 0)
+        return error;
+    memcpy(indices, names.room + offsetof(struct kvm_msr_list, indices),
+           names.list.nmsrs * sizeof indices[0]);
+    return (int)names.list.nmsrs;
+}
+
+/* TSC before everything, its deadline after everything, the rest as KVM lists it. */
+static int order_of(uint32_t index)
+{
+    return index == MSR_TSC ? 0 : index == MSR_TSC_DEADLINE ? 2 : 1;
+}
+
+static int save_msrs(const struct vcpu *vcpu, struct state_writer *out)
+{
+    static struct msr_list msrs; /* both of the main thread */
+    static struct msr_list part;
+    uint32_t indices[MSRS_MAX];
+    const int listed = list_msrs(vcpu->vm, indices);
+    uint32_t count = 0;
+    if (listed < 0)
+        return failed("its list of MSRs", listed);
+    memset(&msrs, 0, sizeof msrs);
+    for (int order = 0; order < 3; order++)
+        for (int i = 0; i < listed; i++)
+            if (order_of(indices[i]) == order)
+                msrs.entries[count++].index = indices[i];
+    /* KVM stops at one that this vCPU does not have: leave it out and go on behind it. */
+    for (uint32_t from = 0; from < count;) {
+        memset(&part.head, 0, sizeof part.head);
+        part.head.nmsrs = count - from;
+        memcpy(part.entries, &msrs.entries[from], (count - from) * sizeof part.entries[0]);
+        const int got = kvm_call(vcpu->fd, KVM_GET_MSRS, &part);
+        if (got < 0)
+            return failed("an MSR", got);
+        memcpy(&msrs.entries[from], part.entries, (size_t)got * sizeof part.entries[0]);
+        from += (uint32_t)got;
+        if (from < count) {
+            memmove(&msrs.entries[from], &msrs.entries[from + 1],
+                    (count - from - 1) * sizeof msrs.entries[0]);
+            count--;
+        }
+    }
+    state_put_bytes(out, "msrs", msrs.entries, count * sizeof msrs.entries[0]);
+    return 0;
+}
+
+static void load_msrs(const struct vcpu *vcpu, struct state_reader *in)
+{
+    static struct msr_list msrs; /* main thread */
+    size_t size;
+    const uint8_t *entries = state_get_span(in, "msrs", sizeof msrs.entries, &size);
+    if (!entries || size % sizeof msrs.entries[0]) {
+        state_refuse(in, "msrs", "%zu bytes are no list", size);
+        return;
+    }
+    memset(&msrs.head, 0, sizeof msrs.head);
+    memcpy(msrs.entries, entries, size);
+    msrs.head.nmsrs = (uint32_t)(size / sizeof msrs.entries[0]);
+    const int done = kvm_call(vcpu->fd, KVM_SET_MSRS, &msrs);
+    if (done < 0)
+        state_refuse(in, "msrs", "KVM: %s", strerror(-done));
+    else if ((uint32_t)done < msrs.head.nmsrs)
+        state_refuse(in, "msrs", "KVM refuses MSR 0x%x = 0x%llx", msrs.entries[done].index,
+                     (unsigned long long)msrs.entries[done].data);
+}
+
+/* ---- one vCPU
+ * ---------------------------------------------------------------------------------------------- */
+
+/* KVM's fixed-size structures, in the order of loading. */
+struct part {
+    const char *name;
+    unsigned long get;
+    unsigned long set;
+    size_t size;
+};
+
+static const struct part parts_first[] = {
+    {"sregs", KVM_GET_SREGS, KVM_SET_SREGS, sizeof(struct kvm_sregs)},
+    {"xcrs", KVM_GET_XCRS, KVM_SET_XCRS, sizeof(struct kvm_xcrs)},
+};
+static const struct part parts_then[] = {
+    {"regs", KVM_GET_REGS, KVM_SET_REGS, sizeof(struct kvm_regs)},
+    {"lapic", KVM_GET_LAPIC, KVM_SET_LAPIC, sizeof(struct kvm_lapic_state)},
+};
+static const struct part parts_last[] = {
+    {"debugregs", KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS, sizeof(struct kvm_debugregs)},
+    {"events", KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, sizeof(struct kvm_vcpu_events)},
+    {"mp_state", KVM_GET_MP_STATE, KVM_SET_MP_STATE, sizeof(struct kvm_mp_state)},
+};
+#define PART_MAX_BYTES 1024u
+#define PARTS(list)    (list), (sizeof(list) / sizeof *(list))
+
+static int save_parts(const struct vcpu *vcpu, struct state_writer *out, const struct part *parts,
+                      size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t data[PART_MAX_BYTES / sizeof(uint64_t)] = {0};
+        const int error = kvm_call(vcpu->fd, parts[i].get, data);
+        if (error < 0)
+            return failed(parts[i].name, error);
+        state_put_bytes(out, parts[i].name, data, parts[i].size);
+    }
+    return 0;
+}
+
+static void load_parts(const struct vcpu *vcpu, struct state_reader *in, const struct part *parts,
+                       size_t count)
+{
+    for (size_t i = 0; i < count && !in->failed; i++) {
+        uint64_t data[PART_MAX_BYTES / sizeof(uint64_t)] = {0};
+        state_get_bytes(in, parts[i].name, data, parts[i].size);
+        const int error = in->failed ? 0 : kvm_call(vcpu->fd, parts[i].set, data);
+        if (error < 0)
+            state_refuse(in, parts[i].name, "KVM refuses it: %s", strerror(-error));
+    }
+}
+
+/* Without the zeros at its end: most of it is state of units that the guest does not use. */
+static int save_xsave(const struct vcpu *vcpu, struct state_writer *out)
+{
+    const uint32_t bytes = vcpu->vm->xsave_bytes;
+    const bool large = bytes > sizeof(struct kvm_xsave);
+    uint8_t *area = calloc(1, bytes);
+    if (!area)
+        return -ENOMEM;
+    const int error = kvm_call(vcpu->fd, large ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, area);
+    size_t used = bytes;
+    while (used > 0 && area[used - 1] == 0)
+        used--;
+    if (error >= 0)
+        state_put_bytes(out, "xsave", area, used);
+    free(area);
+    return error < 0 ? failed("the extended registers", error) : 0;
+}
+
+static void load_xsave(const struct vcpu *vcpu, struct state_reader *in)
+{
+    size_t used;
+    const uint8_t *saved = state_get_span(in, "xsave", XSAVE_MAX_BYTES, &used);
+    const uint32_t bytes = vcpu->vm->xsave_bytes;
+    if (in->failed)
+        return;
+    if (used > bytes) {
+        state_refuse(in, "xsave", "%zu bytes of extended registers, this machine has %u", used, bytes);
+        return;
+    }
+    uint8_t *area = calloc(1, bytes);
+    if (!area) {
+        state_refuse(in, "xsave", "no memory");
+        return;
+    }
+    if (used > 0)
+        memcpy(area, saved, used);
+    const int error = kvm_call(vcpu->fd, KVM_SET_XSAVE, area);
+    free(area);
+    if (error < 0)
+        state_refuse(in, "xsave", "KVM refuses it: %s", strerror(-error));
+}
+
+int arch_vcpu_save(const struct vcpu *vcpu, struct state_writer *out, const char *key)
+{
+    struct kvm_mp_state mp_state;
+    const int tsc_khz = kvm_call_number(vcpu->fd, KVM_GET_TSC_KHZ, 0);
+    int error = kvm_call(vcpu->fd, KVM_GET_MP_STATE, &mp_state);
+    if (error < 0)
+        return failed("the MP state", error);
+    state_put_map(out, key, 10);
+    state_put_uint(out, "index", vcpu->index);
+    state_put_uint(out, "tsc_khz", tsc_khz > 0 ? (uint32_t)tsc_khz : 0);
+    error = save_parts(vcpu, out, PARTS(parts_first));
+    if (error == 0)
+        error = save_xsave(vcpu, out);
+    if (error == 0)
+        error = save_parts(vcpu, out, PARTS(parts_then));
+    if (error == 0)
+        error = save_msrs(vcpu, out);
+    if (error == 0)
+        error = save_parts(vcpu, out, PARTS(parts_last));
+    return error;
+}
+
+void arch_vcpu_load(struct vcpu *vcpu, struct state_reader *in, const char *key)
+{
+    state_get_map(in, key, 10);
+    (void)state_get_uint(in, "index", vcpu->index, vcpu->index);
+    const uint32_t tsc_khz = (uint32_t)state_get_uint(in, "tsc_khz", 0, UINT32_MAX);
+    if (in->failed)
+        return;
+    set_cpuid(vcpu, in, tsc_khz);
+    load_parts(vcpu, in, PARTS(parts_first));
+    load_xsave(vcpu, in);
+    load_parts(vcpu, in, PARTS(parts_then));
+    load_msrs(vcpu, in);
+    load_parts(vcpu, in, PARTS(parts_last));
+    state_end(in);
+    /* The guest must not take the time it was away for a vCPU that hung. Without kvm-clock there is nobody
+     * to tell. */
+    if (!in->failed)
+        (void)kvm_call_number(vcpu->fd, KVM_KVMCLOCK_CTRL, 0);
+}
+
+/* ---- the whole VM
+ * ------------------------------------------------------------------------------------------ */
+
+int arch_vm_save(const struct vm *vm, struct state_writer *out, const char *key)
+{
+    struct kvm_clock_data clock = {0};
+    int error = kvm_call(vm->fd, KVM_GET_CLOCK, &clock);
+    if (error < 0)
+        return failed("its clock", error);
+    state_put_map(out, key, 2);
+    state_put_array(out, "irqchips", IRQCHIPS);
+    for (uint32_t i = 0; i < IRQCHIPS; i++) {
+        struct kvm_irqchip chip = {.chip_id = i};
+        error = kvm_call(vm->fd, KVM_GET_IRQCHIP, &chip);
+        if (error < 0)
+            return failed("an interrupt controller", error);
+        state_put_bytes(out, NULL, &chip, sizeof chip);
+    }
+    state_put_uint(out, "clock_ns", clock.clock);
+    return 0;
+}
+
+void arch_vm_load(struct vm *vm, struct state_reader *in, const char *key)
+{
+    state_get_map(in, key, 2);
+    const unsigned chips = state_get_array(in, "irqchips", IRQCHIPS);
+    if (!in->failed && chips != IRQCHIPS)
+        state_refuse(in, NULL, "%u controllers, %u wanted", chips, IRQCHIPS);
+    for (uint32_t i = 0; i < chips && !in->failed; i++) {
+        struct kvm_irqchip chip;
+        state_get_bytes(in, NULL, &chip, sizeof chip);
+        if (!in->failed && chip.chip_id != i)
+            state_refuse(in, NULL, "controller %u in the place of %u", chip.chip_id, i);
+        const int error = in->failed ? 0 : kvm_call(vm->fd, KVM_SET_IRQCHIP, &chip);
+        if (error < 0)
+            state_refuse(in, NULL, "KVM refuses it: %s", strerror(-error));
+    }
+    state_end(in);
+    const struct kvm_clock_data clock = {.clock = state_get_uint(in, "clock_ns", 0, INT64_MAX)};
+    const int error = in->failed ? 0 : kvm_call(vm->fd, KVM_SET_CLOCK, &clock);
+    if (error < 0)
+        state_refuse(in, "clock_ns", "KVM refuses it: %s", strerror(-error));
+    state_end(in);
+}

@@ -1,0 +1,84 @@
+/* What `hostvmm run|snapshot|restore --help` print. */
+#include "hostvmm/config.h"
+
+#define MACHINE_OPTIONS                                                                                      \
+    "  --kernel FILE           x86-64 Linux: vmlinux (ELF) or bzImage\n"                                     \
+    "  --rootfs FILE           root image (erofs, squashfs, ext4): the first drive, read-only\n"             \
+    "  --initrd FILE           initrd to give instead of the built-in one, which starts Rekindle's init\n"   \
+    "  --cpus N                1 to 32 vCPUs (1)\n"                                                          \
+    "  --cpu host|baseline     CPU features: all of this machine's, or x86-64-v2, which other machines "     \
+    "have\n"                                                                                                 \
+    "  --memory MIB            16 to 524288 MiB of memory (128)\n"                                           \
+    "  --drive FILE[,ro][,id=NAME]  a further drive, up to 15\n"                                             \
+    "  --vsock PATH[,cid=N]    vsock device with the Unix socket PATH as its host side (cid 3)\n"            \
+    "  --console stdio|none|FILE    where the guest's console goes (standard output; input from a "          \
+    "terminal)\n"                                                                                            \
+    "  --bootarg K=V           an argument for Rekindle's init, such as hostname=alpha\n"                    \
+    "  --cmdline TEXT          more text for the kernel's command line\n"                                    \
+    "  --timeline FILE         write the boot's stages as JSON\n"                                            \
+    "  --no-rng                no entropy device\n"                                                          \
+    "  --hooks-limit MS        how long the function's before_checkpoint and after_restore may take "        \
+    "(10000)\n"
+
+#define EXIT_CODES                                                                                           \
+    "exit codes:\n"                                                                                          \
+    "  0   the guest powered off in order        4   the guest reset itself or crashed\n"                    \
+    "  1   the host failed                       5   KVM internal error\n"                                   \
+    "  2   bad command line                      10+ the guest's own reason: 11 no root file system,\n"      \
+    "  3   an input cannot be used                   12 no overlay, 13 no agent, 14 agent ended too "        \
+    "often,\n"                                                                                               \
+    "  8   the clone could not prove that it is      15 init failed\n"                                       \
+    "      no twin, and was stopped              128+N  stopped at once by signal N\n"
+
+static const char run_help[] =
+    "usage: hostvmm run --kernel FILE [option]...\n"
+    "\n"
+    "Boots a guest and runs it until it powers off.\n"
+    "\n" MACHINE_OPTIONS "  --control PATH          a Unix socket for `hostvmm snapshot --control PATH`\n"
+    "\n"
+    "SIGINT, SIGTERM and SIGHUP shut the guest down in order; a second one stops it at once.\n"
+    "\n" EXIT_CODES;
+
+static const char snapshot_help[] =
+    "usage: hostvmm snapshot --kernel FILE --rootfs FILE --out DIR [option]...\n"
+    "       hostvmm snapshot --control PATH --out DIR [--parent DIR] [--no-checkpoint] [--stop]\n"
+    "                        [--wait MS] [--json]\n"
+    "\n"
+    "The first form boots a guest, waits until its function is ready, makes a snapshot of it and ends. The\n"
+    "second makes one of a running guest, which goes on; with --parent one of what changed since that one.\n"
+    "\n"
+    "  --out DIR               the snapshot: a directory that does not exist yet\n" MACHINE_OPTIONS
+    "\n" EXIT_CODES;
+
+static const char restore_help[] =
+    "usage: hostvmm restore --snapshot DIR [option]...\n"
+    "\n"
+    "Restores clones of a snapshot and runs them until they power off. In names, %n is the clone's number.\n"
+    "\n"
+    "  --snapshot DIR          the snapshot\n"
+    "  --clones N              how many, each a process of its own (1)\n"
+    "  --drive FILE,id=NAME    the clone's own file in the place of the drive NAME: every writable one needs "
+    "it\n"
+    "  --vsock PATH            the Unix socket of the clone's vsock device; served once the clone is unique\n"
+    "  --console stdio|none|FILE    where the guest's console goes (standard output)\n"
+    "  --control PATH          a Unix socket for `hostvmm snapshot --control PATH`\n"
+    "  --hostname NAME         the clone's host name (made from its id)\n"
+    "  --secret NAME=FILE      put into the clone's memory as /run/secrets/NAME; up to 16\n"
+    "  --hooks-limit MS        how long the function's after_restore may take (10000)\n"
+    "  --resume-limit MS       how long the clone may take to prove that it is no twin (60000)\n"
+    "  --verify                compare all of the snapshot's memory with its digests first\n"
+    "  --timeline FILE         write the restore's steps as JSON\n"
+    "\n" EXIT_CODES;
+
+const char *config_help(enum config_command command)
+{
+    switch (command) {
+    case CONFIG_SNAPSHOT:
+        return snapshot_help;
+    case CONFIG_RESTORE:
+        return restore_help;
+    case CONFIG_RUN:
+        break;
+    }
+    return run_help;
+}
