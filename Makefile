@@ -148,13 +148,15 @@ AGENT_SOURCES := agent/parent.c agent/failure.c agent/backlog.c agent/lifecycle.
 	agent/client.c agent/event.c agent/answer.c agent/session.c agent/session_limits.c agent/server.c \
 	agent/session_checkpoint.c agent/session_resume.c \
 	agent/channel.c agent/http_link.c agent/http_serve.c agent/http_peer.c $(HTTP_SOURCES)
-$(eval $(call musl_program,agent,agent/main.c agent/process.c $(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libcbor.a))
+$(eval $(call musl_program,agent,agent/main.c agent/process.c $(AGENT_SOURCES) $(AGENT_RESUME_SOURCES) $(PROTO_SOURCES) \
+	$(BASE_SOURCES),$(THIRD)/lib/libcbor.a $(THIRD)/lib/libbearssl.a))
 # The same agent under sanitizers, against a function that breaks the channel by hand and one that misbehaves.
 AGENT_TEST_PARTS := agent rude misbehave hello http-function
 AGENT_TEST_PARTS := $(patsubst %,$(BUILD)/tests/agent/%,$(AGENT_TEST_PARTS))
-$(BUILD)/tests/agent/agent: $(call unit,agent/main.c agent/process.c $(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES))
+$(BUILD)/tests/agent/agent: $(call unit,agent/main.c agent/process.c $(AGENT_SOURCES) $(AGENT_RESUME_SOURCES) $(PROTO_SOURCES) \
+		$(BASE_SOURCES))
 	@mkdir -p $(@D)
-	$(QUIET_LD)$(UNIT_CC) $(UNIT_CFLAGS) $^ $(THIRD)/lib/libcbor-host.a -o $@
+	$(QUIET_LD)$(UNIT_CC) $(UNIT_CFLAGS) $^ $(THIRD)/lib/libcbor-host.a $(THIRD)/lib/libbearssl-host.a -o $@
 $(BUILD)/tests/agent/rude: $(call musl,tests/unit/agent/rude.c agent/base/fd.c $(PROTO_SOURCES))
 	@mkdir -p $(@D)
 	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ $(THIRD)/lib/libcbor.a -o $@
@@ -220,7 +222,7 @@ HOSTVMM_ARCH_SOURCES := hostvmm/arch/x86_64/layout.c hostvmm/arch/x86_64/cpu.c h
 HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/files.c hostvmm/vm.c \
 	hostvmm/vcpu.c hostvmm/memory.c hostvmm/bus.c hostvmm/console.c hostvmm/timeline.c hostvmm/boot/kernel.c \
 	hostvmm/boot/elf.c hostvmm/boot/bzimage.c hostvmm/boot/load.c hostvmm/boot/image.c hostvmm/device/serial.c \
-	hostvmm/device/lifecycle.c init/bootargs.c $(HOSTVMM_ARCH_SOURCES)
+	hostvmm/device/lifecycle.c hostvmm/device/vmgenid.c init/bootargs.c $(HOSTVMM_ARCH_SOURCES)
 HOSTVMM_LOAD_SOURCES := hostvmm/boot/kernel.c hostvmm/boot/elf.c hostvmm/boot/bzimage.c hostvmm/boot/load.c \
 	hostvmm/boot/image.c hostvmm/memory.c hostvmm/arch/x86_64/layout.c agent/base/fd.c
 $(eval $(call unit_test,hostvmm/memory_test,tests/unit/hostvmm/memory_test.c hostvmm/memory.c \
@@ -233,6 +235,8 @@ $(eval $(call unit_test,hostvmm/acpi_test,tests/unit/hostvmm/acpi_test.c hostvmm
 $(eval $(call unit_test,hostvmm/cpuid_test,tests/unit/hostvmm/cpuid_test.c hostvmm/arch/x86_64/cpuid.c))
 $(eval $(call unit_test,hostvmm/serial_test,tests/unit/hostvmm/serial_test.c hostvmm/device/serial.c \
 	hostvmm/device/lifecycle.c hostvmm/device/irq.c hostvmm/snapshot/codec.c))
+$(eval $(call unit_test,hostvmm/vmgenid_test,tests/unit/hostvmm/vmgenid_test.c hostvmm/device/vmgenid.c \
+	hostvmm/device/irq.c hostvmm/memory.c hostvmm/arch/x86_64/layout.c hostvmm/snapshot/codec.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/config_test,tests/unit/hostvmm/config_test.c hostvmm/config.c hostvmm/timeline.c \
 	init/bootargs.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/console_test,tests/unit/hostvmm/console_test.c hostvmm/console.c \
@@ -265,7 +269,7 @@ $(eval $(call fuzz_target,vsock,tests/fuzz/vsock.c $(VIRTIO_TEST_SOURCES)))
 # ---- hostvmm: snapshot ---------------------------------------------------------------------------------------------
 HOSTVMM_SNAPSHOT_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/header.c hostvmm/snapshot/manifest.c \
 	hostvmm/snapshot/open.c hostvmm/snapshot/chunks.c hostvmm/snapshot/layers.c hostvmm/snapshot/saver.c hostvmm/snapshot/pages.c \
-	hostvmm/snapshot/capture.c hostvmm/snapshot/resumption.c hostvmm/snapshot/uniqueness.c
+	hostvmm/snapshot/inspect.c hostvmm/snapshot/dump.c hostvmm/snapshot/capture.c hostvmm/snapshot/resumption.c hostvmm/snapshot/uniqueness.c
 # What is on disk, apart from the machine whose state it is.
 SNAPSHOT_FILE_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/header.c hostvmm/snapshot/manifest.c \
 	hostvmm/snapshot/open.c hostvmm/snapshot/chunks.c hostvmm/snapshot/layers.c hostvmm/snapshot/saver.c \

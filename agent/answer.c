@@ -124,12 +124,27 @@ static void take_ready(struct session *session, const struct proto_message *mess
         bad_channel(session, "it sent a message that is not an answer");
 }
 
+/* Its hooks run: it says how they ended, and nothing else. */
+static void take_hooks(struct session *session, const struct proto_message *message)
+{
+    if (message->type == PROTO_QUIESCED && session->state == LIFECYCLE_QUIESCING)
+        checkpoint_take_quiesced(session, &message->u.quiesced);
+    else if (message->type == PROTO_RESUMED && session->state == LIFECYCLE_RESUMING)
+        resume_take_resumed(session, &message->u.resumed);
+    else if (message->type == PROTO_ERROR && message->u.error.id.size == 0)
+        session_fail_told(session, &message->u.error.failure);
+    else
+        bad_channel(session, "it sent something else while its hooks ran");
+}
+
 static enum session_take take_message(struct session *session, const struct proto_message *message)
 {
     if (session->state == LIFECYCLE_STARTING)
         take_starting(session, message);
     else if (session->state == LIFECYCLE_READY)
         take_ready(session, message);
+    else if (session->state == LIFECYCLE_QUIESCING || session->state == LIFECYCLE_RESUMING)
+        take_hooks(session, message);
     else if (message->type == PROTO_RESPONSE)
         return take_response(session, message);
     else if (message->type == PROTO_ERROR)
@@ -148,12 +163,6 @@ static void bad_frame(struct session *session, const char *why)
     else
         failure_set(&failure, FAILURE_BAD_CHANNEL, "%s", why);
     session_fail(session, &failure);
-}
-
-static bool has_process(const struct session *session)
-{
-    return session->state == LIFECYCLE_STARTING || session->state == LIFECYCLE_READY ||
-           session->state == LIFECYCLE_RUNNING;
 }
 
 /* Its channel has ended, or it has exited: when both have happened, that is its end. */
@@ -177,7 +186,7 @@ static void look_for_end(struct session *session)
 bool answer_pump(struct session *session)
 {
     bool taken = false;
-    while (has_process(session)) {
+    while (lifecycle_listens(session->state)) {
         const char *why;
         struct channel *function = &session->function;
         const int got = session->holding ? 1 : function->ops->next(function, &session->held, &why);
@@ -196,7 +205,7 @@ bool answer_pump(struct session *session)
         bad_channel(session, "it began a message that nobody waits for");
         return true;
     }
-    if (has_process(session))
+    if (lifecycle_listens(session->state))
         look_for_end(session);
     return taken;
 }

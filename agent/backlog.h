@@ -1,6 +1,7 @@
 /*
  * The last output of the function that nobody was there to hear: above all that of an init that failed before
- * the first client came. The next client that wants logs gets it. Bounded; what falls out is counted.
+ * the first client came. The next client that wants logs gets it. Bounded; what falls out is counted. A
+ * checkpoint and a resume clear it: what the original printed is not told by each clone again.
  */
 #ifndef AGENT_BACKLOG_H
 #define AGENT_BACKLOG_H

@@ -59,8 +59,10 @@ static ssize_t read_text(int fd, char *text, size_t capacity)
 void cgroup_refresh(struct cgroup *cgroup)
 {
     char text[256];
-    if (read_text(cgroup->events_fd, text, sizeof text) > 0)
-        cgroup->populated = keyed_value(text, "populated") != 0;
+    if (read_text(cgroup->events_fd, text, sizeof text) <= 0)
+        return;
+    cgroup->populated = keyed_value(text, "populated") != 0;
+    cgroup->frozen = keyed_value(text, "frozen") != 0;
 }
 
 static void on_events(void *context, uint32_t events)
@@ -166,6 +168,13 @@ void cgroup_remove_leaf(struct cgroup *cgroup)
 int cgroup_kill(struct cgroup *cgroup)
 {
     return write_file(cgroup, "cgroup.kill", "1");
+}
+
+int cgroup_freeze(struct cgroup *cgroup, bool freeze)
+{
+    const int error = write_file(cgroup, "cgroup.freeze", freeze ? "1" : "0");
+    cgroup_refresh(cgroup);
+    return error;
 }
 
 uint64_t cgroup_oom_kills(const struct cgroup *cgroup)

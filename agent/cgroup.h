@@ -31,6 +31,7 @@ struct cgroup {
     unsigned leaves;
     int events_fd;
     bool populated;
+    bool frozen; /* everything in it */
     uint64_t memory_max_bytes;
 };
 
@@ -48,7 +49,9 @@ void cgroup_fini(struct cgroup *cgroup);
 int cgroup_next_leaf(struct cgroup *cgroup);
 void cgroup_remove_leaf(struct cgroup *cgroup);
 
-int cgroup_kill(struct cgroup *cgroup);
+int cgroup_kill(struct cgroup *cgroup); /* the frozen, too */
+/* Ask for it; cgroup.events says when it is so. What is started in a frozen cgroup is born frozen. */
+int cgroup_freeze(struct cgroup *cgroup, bool freeze);
 /* Processes the kernel killed in it for want of memory, so far. */
 uint64_t cgroup_oom_kills(const struct cgroup *cgroup);
 /* Read cgroup.events again. */

@@ -16,14 +16,15 @@ static int native_next(struct channel *channel, struct proto_message *message, c
     return proto_decode(body.data, body.size, message, why) < 0 ? -EPROTO : 1;
 }
 
-static bool native_has_room(const struct channel *channel, size_t bytes)
+static bool native_has_room(struct channel *channel, size_t bytes)
 {
     return link_has_room(&channel->native, LINK_PAYLOAD, bytes);
 }
 
-static void native_send(struct channel *channel, const struct proto_message *invoke)
+static void native_send(struct channel *channel, const struct proto_message *message)
 {
-    (void)link_send(&channel->native, LINK_PAYLOAD, invoke); /* there is room */
+    const enum link_kind kind = message->type == PROTO_INVOKE ? LINK_PAYLOAD : LINK_CONTROL;
+    (void)link_send(&channel->native, kind, message); /* there is room */
 }
 
 static bool native_is_quiet(struct channel *channel)
@@ -58,15 +59,15 @@ static int http_next(struct channel *channel, struct proto_message *message, con
     return http_link_next(&channel->http, message, why);
 }
 
-static bool http_has_room(const struct channel *channel, size_t bytes)
+static bool http_has_room(struct channel *channel, size_t bytes)
 {
     (void)bytes; /* the room is that of the largest piece */
     return http_link_has_room(&channel->http);
 }
 
-static void http_send(struct channel *channel, const struct proto_message *invoke)
+static void http_send(struct channel *channel, const struct proto_message *message)
 {
-    http_link_send(&channel->http, invoke);
+    http_link_send(&channel->http, message);
 }
 
 /* What it says unasked is refused by its status, and can be taken for nothing else: ids are in the paths. */
@@ -112,17 +113,17 @@ static int undecided_next(struct channel *channel, struct proto_message *message
     return got;
 }
 
-static bool undecided_has_room(const struct channel *channel, size_t bytes)
+static bool undecided_has_room(struct channel *channel, size_t bytes)
 {
     (void)channel;
     (void)bytes;
     return false;
 }
 
-static void undecided_send(struct channel *channel, const struct proto_message *invoke)
+static void undecided_send(struct channel *channel, const struct proto_message *message)
 {
     (void)channel; /* nobody has asked */
-    (void)invoke;
+    (void)message;
 }
 
 /* A program that goes on to speak HTTP may close the socket it knows nothing of: no end as long as it lives.

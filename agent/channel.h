@@ -19,8 +19,10 @@ struct channel_ops {
     /* The function's next message: 1, 0, -EPROTO with *why. Asking again says that the last was taken. */
     int (*next)(struct channel *channel, struct proto_message *message, const char **why);
     /* Room for a piece of an event of this size? In HTTP a function must have asked for it besides. */
-    bool (*has_room)(const struct channel *channel, size_t bytes);
-    void (*send)(struct channel *channel, const struct proto_message *invoke);
+    bool (*has_room)(struct channel *channel, size_t bytes);
+    /* INVOKE, when there is room; between events CHECKPOINT and RESUME, each of which gets its answer from
+     * next(). */
+    void (*send)(struct channel *channel, const struct proto_message *message);
     /* Has it said, or begun to say, something that next() has not given? */
     bool (*is_quiet)(struct channel *channel);
     /* Will it say nothing more? */

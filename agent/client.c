@@ -13,7 +13,7 @@
 
 static const struct proto_slice no_id;
 
-static void send_control(struct client *client, struct session *session, const struct proto_message *message)
+void client_say(struct client *client, struct session *session, const struct proto_message *message)
 {
     const int error = link_send(&client->link, LINK_CONTROL, message);
     if (error == 0)
@@ -38,7 +38,7 @@ int client_open(struct client *client, struct session *session, int fd)
         .type = PROTO_HELLO,
         .u.hello = {.version = PROTO_VERSION, .name = proto_text(AGENT_NAME), .state = session->init_state},
     };
-    send_control(client, session, &hello);
+    client_say(client, session, &hello);
     return 0;
 }
 
@@ -58,7 +58,7 @@ void client_fail(struct client *client, struct session *session, struct proto_sl
         .type = PROTO_ERROR,
         .u.error = {.id = id, .failure = failure_view(failure)},
     };
-    send_control(client, session, &error);
+    client_say(client, session, &error);
 }
 
 void client_refuse(struct client *client, struct session *session, const struct failure *failure)
@@ -77,7 +77,7 @@ void client_tell_init(struct client *client, struct session *session)
     };
     if (session->init_state == PROTO_STATE_FAILED)
         init.u.init.failure = failure_view(&session->init_failure);
-    send_control(client, session, &init);
+    client_say(client, session, &init);
 }
 
 /* ---- logs ------------------------------------------------------------------------------------------ */
@@ -146,8 +146,16 @@ static enum session_take take_message(struct client *client, struct session *ses
     const bool greeting = client->state == CLIENT_GREETING;
     if (type == PROTO_INVOKE && !greeting)
         return event_take(session, client);
+    if (type == PROTO_CHECKPOINT && !greeting)
+        return checkpoint_take(session, client);
+    if (type == PROTO_RESUME && !greeting)
+        return resume_take(session, client);
     if (type == PROTO_HELLO && greeting) {
         take_hello(client, session);
+    } else if (type == PROTO_SECRET && !greeting) {
+        resume_take_secret(session, client);
+    } else if (type == PROTO_COLLECT && !greeting) {
+        resume_take_collect(session, client);
     } else if (type == PROTO_SHUTDOWN && !greeting) {
         log_info("a client asks to shut the guest down");
         session_stop(session, false);

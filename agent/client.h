@@ -47,6 +47,9 @@ void client_fail(struct client *client, struct session *session, struct proto_sl
 /* Fail the connection and close it. */
 void client_refuse(struct client *client, struct session *session, const struct failure *failure);
 
+/* Send it a message that it has to get; closed if it does not take it. */
+void client_say(struct client *client, struct session *session, const struct proto_message *message);
+
 /* Tell it how the function's init ended. */
 void client_tell_init(struct client *client, struct session *session);
 

@@ -35,7 +35,10 @@ static enum session_take refuse(struct session *session, struct client *client, 
 
 void event_fail_one(struct session *session, struct client *client, const struct failure *failure)
 {
-    (void)refuse(session, client, failure);
+    if (client->held.type == PROTO_CHECKPOINT)
+        checkpoint_refuse(session, client, failure);
+    else
+        (void)refuse(session, client, failure);
     client->holding = false;
     session->progress = true;
 }
@@ -47,7 +50,7 @@ void event_fail_waiting(struct session *session, const struct failure *failure)
             event_fail_one(session, &session->clients[i], failure);
 }
 
-static bool is_first_in_line(const struct session *session, const struct client *client)
+bool event_is_first_in_line(const struct session *session, const struct client *client)
 {
     for (int i = 0; i < PROTO_CONNECTIONS_MAX; i++) {
         const struct client *other = &session->clients[i];
@@ -68,19 +71,24 @@ static void forward(struct session *session, const struct proto_message *fragmen
     session->function.ops->send(&session->function, &message);
 }
 
+/* What the function may have said since its last answer was not asked for: it shows now, not as the answer to
+ * what it is given next. */
+bool event_function_waits(struct session *session)
+{
+    struct channel *function = &session->function;
+    link_read(&function->native);
+    if (!function->ops->is_quiet(function)) {
+        session->progress = true;
+        return false;
+    }
+    return !function->ops->ended(function, session->process->reaped);
+}
+
 static enum session_take begin(struct session *session, struct client *client)
 {
     const struct proto_message *fragment = &client->held;
     struct channel *function = &session->function;
-    /* What the function may have said since its last answer was not asked for: it shows now, not as the
-     * answer to this event. */
-    link_read(&session->function.native);
-    if (!function->ops->is_quiet(function)) {
-        session->progress = true;
-        return SESSION_LATER;
-    }
-    if (function->ops->ended(function, session->process->reaped) ||
-        !function->ops->has_room(function, fragment->u.invoke.body.size))
+    if (!event_function_waits(session) || !function->ops->has_room(function, fragment->u.invoke.body.size))
         return SESSION_LATER;
     output_drain(&session->output); /* what it printed until now belongs to no request */
     struct invocation invocation = {
@@ -118,7 +126,9 @@ static enum session_take first_fragment(struct session *session, struct client *
         failure_set(&failure, FAILURE_SHUTTING_DOWN, "%s", "");
         return refuse(session, client, &failure);
     }
-    if (session->state != LIFECYCLE_READY || !is_first_in_line(session, client))
+    if (session->state == LIFECYCLE_UNRESUMED)
+        return refuse(session, client, &session->init_failure);
+    if (session->state != LIFECYCLE_READY || !event_is_first_in_line(session, client))
         return SESSION_LATER;
     return begin(session, client);
 }

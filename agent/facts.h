@@ -33,9 +33,5 @@ typedef void facts_tell(void *context, struct proto_slice name, struct proto_sli
  */
 int facts_collect(facts_tell *tell, void *context, char *why);
 
-/* The argument with which the agent's program prints its AT_RANDOM bytes and ends; first thing in main:
- * `if (facts_is_probe(count, arguments)) return facts_probe();` */
-int facts_is_probe(int count, char *const *arguments);
-int facts_probe(void);
 
 #endif

@@ -34,6 +34,8 @@ static const struct failure_row rows[FAILURE_KIND_COUNT] = {
     [FAILURE_BAD_MESSAGE] = {PROTO_ERROR_BAD_MESSAGE,
                              "the message is not valid here, the connection is closed: "},
     [FAILURE_BAD_VERSION] = {PROTO_ERROR_BAD_VERSION, "the agent speaks another version of the protocol: "},
+    [FAILURE_NOT_QUIESCED] = {PROTO_ERROR_NOT_QUIESCED, ""},
+    [FAILURE_NOT_RESUMED] = {PROTO_ERROR_NOT_RESUMED, ""},
     [FAILURE_SHUTTING_DOWN] = {PROTO_ERROR_SHUTTING_DOWN, "the guest is shutting down"},
     [FAILURE_INTERNAL] = {PROTO_ERROR_INTERNAL, "the agent failed: "},
 };

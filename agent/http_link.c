@@ -31,6 +31,8 @@ void http_connection_close(struct http_connection *connection)
         link->broken = true;
     if (link->asker == connection)
         link->asker = NULL;
+    if (link->restorer == connection)
+        link->restorer = NULL;
     if (link->answerer == connection)
         link->answerer = NULL;
     loop_remove(link->loop, &connection->source);

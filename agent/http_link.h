@@ -1,12 +1,14 @@
 /*
  * The function's channel in its HTTP form: a small server of the Lambda Runtime API on loopback, whose
- * requests come out as messages of the runtime protocol. The session sees INIT, RESPONSE and ERROR as from a
- * native function, and gives it INVOKE (channel.h). agent/function/HTTP.md is the function's view.
+ * requests come out as messages of the runtime protocol. The session sees INIT, RESPONSE, ERROR, QUIESCED and
+ * RESUMED as from a native function, and gives it INVOKE, CHECKPOINT and RESUME (channel.h).
+ * agent/function/HTTP.md is the function's view.
  *
  *   http_link.c    the listener, the connections, and the bytes on them
  *   http_serve.c   what a request means, and what is answered
  *
  *       HEAD -- GET next --> ASKING -- event written --> HEAD
+ *         |  -- GET restore/next --> RESTORE -- a resume, or an event: 200 --> HEAD
  *         |  -- POST, with a length --> STREAM ----+
  *         |  -- POST, anything else --> GATHER ----+--> GIVING -- all taken, 202 --> HEAD
  *         |  -- refused --> CLOSING: the refusal goes out, the rest is read and thrown away
@@ -33,6 +35,7 @@ enum http_connection_state {
     HTTP_CONNECTION_FREE,
     HTTP_CONNECTION_HEAD,    /* between two requests, or in the head of one */
     HTTP_CONNECTION_ASKING,  /* for the next event, until it is written */
+    HTTP_CONNECTION_RESTORE, /* waits for a snapshot to be restored, or for an event without one */
     HTTP_CONNECTION_STREAM,  /* an answer with a length: each piece goes on as it comes */
     HTTP_CONNECTION_GATHER,  /* a body that is needed whole */
     HTTP_CONNECTION_GIVING,  /* what was gathered goes on; then 202 */
@@ -79,8 +82,13 @@ struct http_link {
     uint16_t port;
     uid_t uid; /* whose connections are taken */
     struct http_connection connections[HTTP_LINK_CONNECTIONS_MAX];
-    bool init_done; /* it has asked for its first event */
+    bool init_done; /* it has asked for its first event, or to be told of a restore */
+    bool asked;     /* for its first event */
     bool broken;    /* a connection ended in the middle of an event or an answer */
+
+    struct http_connection *restorer; /* waits in restore/next */
+    bool restoring;                   /* it was told of a resume: its next, or restore/error, ends that */
+    bool quiesced_due, resumed_due;   /* these messages: there is nothing to wait for */
 
     struct http_connection *asker;         /* waits for the event, or gets it */
     struct http_connection *answerer;      /* sends the answer */
@@ -104,10 +112,11 @@ void http_link_close(struct http_link *link);
  * the next call. It has been taken when this is called again. */
 int http_link_next(struct http_link *link, struct proto_message *message, const char **why);
 
-/* Does somebody wait for an event, with room for a piece of it? */
-bool http_link_has_room(const struct http_link *link);
-/* Hand a piece of an event on. There is room. */
-void http_link_send(struct http_link *link, const struct proto_message *invoke);
+/* Does somebody wait for an event, with room for a piece of it? Asked for a function that waits in
+ * restore/next instead, this tells it to go on: there is an event, and so no snapshot before it. */
+bool http_link_has_room(struct http_link *link);
+/* Hand a piece of an event on, for which there is room; or a CHECKPOINT, or a RESUME. */
+void http_link_send(struct http_link *link, const struct proto_message *message);
 
 /* Nothing more will come. Without its process there is an end to what can come, with it only after a break.
  */

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "agent/base/fd.h"
+#include "agent/function/channel.h"
 #include "agent/http_link.h"
 #include "agent/proto/errors.h"
 
@@ -110,7 +111,13 @@ static int ask(struct http_connection *connection, struct proto_message *message
     if (link->asker)
         return refuse(connection, 403, type_of(403), "another connection waits for the next event already");
     link->asker = connection;
+    link->asked = true;
     connection->state = HTTP_CONNECTION_ASKING;
+    if (link->restoring) { /* its hooks have run */
+        link->restoring = false;
+        *message = (struct proto_message){.type = PROTO_RESUMED};
+        return MESSAGE;
+    }
     if (link->init_done)
         return NOTHING;
     link->init_done = true;
@@ -132,14 +139,47 @@ static void copy_text(char *to, struct proto_slice from)
     to[from.size] = '\0';
 }
 
-bool http_link_has_room(const struct http_link *link)
+/* ---- GET restore/next ------------------------------------------------------------------------------ */
+
+static int wait_for_restore(struct http_connection *connection, struct proto_message *message)
+{
+    struct http_link *link = connection->link;
+    if (link->asked || link->restoring)
+        return refuse(connection, 403, type_of(403), "restore/next comes before the first next");
+    if (link->restorer)
+        return refuse(connection, 403, type_of(403), "another connection waits for a restore already");
+    link->restorer = connection;
+    connection->state = HTTP_CONNECTION_RESTORE;
+    if (link->init_done)
+        return NOTHING;
+    link->init_done = true;
+    *message = (struct proto_message){.type = PROTO_INIT, .u.init = {.state = PROTO_STATE_READY}};
+    return MESSAGE;
+}
+
+static void let_go_on(struct http_link *link)
+{
+    struct http_connection *connection = link->restorer;
+    char out[HTTP_REPLY_MAX_BYTES];
+    link->restorer = NULL;
+    connection->state = HTTP_CONNECTION_HEAD;
+    http_connection_say(connection, out, http_write_accepted(out, 200));
+    if (!connection->buffers->parser.request.keep_alive)
+        http_connection_finish(connection);
+}
+
+/* ---- what the session gives ------------------------------------------------------------------------ */
+
+bool http_link_has_room(struct http_link *link)
 {
     if (link->broken)
         return true; /* it swallows */
+    if (link->restorer)
+        let_go_on(link);
     return link->asker && !http_connection_has_output(link->asker);
 }
 
-void http_link_send(struct http_link *link, const struct proto_message *invoke)
+static void send_event(struct http_link *link, const struct proto_message *invoke)
 {
     struct http_connection *asker = link->asker;
     if (link->broken || !asker)
@@ -164,6 +204,20 @@ void http_link_send(struct http_link *link, const struct proto_message *invoke)
     link->event_end = size + body.size;
     link->unsent_bytes -= (uint32_t)body.size;
     http_connection_flush(asker);
+}
+
+void http_link_send(struct http_link *link, const struct proto_message *message)
+{
+    if (message->type == PROTO_INVOKE) {
+        send_event(link, message);
+    } else if (message->type == PROTO_CHECKPOINT) {
+        link->quiesced_due = true; /* nothing is asked of the function: it is frozen wherever it is */
+    } else if (message->type == PROTO_RESUME && link->restorer) {
+        link->restoring = true;
+        let_go_on(link);
+    } else if (message->type == PROTO_RESUME) {
+        link->resumed_due = true;
+    }
 }
 
 /* ---- answers --------------------------------------------------------------------------------------- */
@@ -215,8 +269,10 @@ static int give_error(struct http_connection *connection, struct proto_message *
     struct http_link *link = connection->link;
     const struct http_request *request = &connection->buffers->parser.request;
     const bool of_init = request->route == HTTP_ROUTE_INIT_ERROR;
+    const bool of_restore = request->route == HTTP_ROUTE_RESTORE_ERROR;
     const char *type = request->error_type[0] ? request->error_type
                        : of_init              ? PROTO_ERROR_INIT
+                       : of_restore           ? FUNCTION_ERROR_RESTORE
                                               : "Function.Error";
     const struct proto_slice body = {link->gathered, link->gathered_bytes};
     connection->given = true;
@@ -225,6 +281,13 @@ static int give_error(struct http_connection *connection, struct proto_message *
         say_accepted(connection); /* now: the session ends a function whose init has failed */
         *message = (struct proto_message){
             .type = PROTO_INIT, .u.init = {.state = PROTO_STATE_FAILED, .failure = link->work->told}};
+    } else if (of_restore && link->restoring) {
+        say_accepted(connection); /* now: this clone is given up */
+        link->restoring = false;
+        *message = (struct proto_message){.type = PROTO_RESUMED, .u.resumed.failure = link->work->told};
+    } else if (of_restore) { /* it was told to go on without one, and does not: its end */
+        say_accepted(connection);
+        *message = (struct proto_message){.type = PROTO_ERROR, .u.error.failure = link->work->told};
     } else {
         *message = (struct proto_message){
             .type = PROTO_ERROR, .u.error = {.id = proto_text(link->id), .failure = link->work->told}};
@@ -268,6 +331,9 @@ static int begin_answer(struct http_connection *connection, const char **why, st
     if (request->route == HTTP_ROUTE_INIT_ERROR) {
         if (link->init_done || link->answerer)
             return refuse(connection, 403, type_of(403), "init has ended already");
+    } else if (request->route == HTTP_ROUTE_RESTORE_ERROR) {
+        if (!link->init_done || link->asked || link->restorer || link->answerer)
+            return refuse(connection, 403, type_of(403), "no restore is under way");
     } else if (link->id[0] == '\0' || link->answerer || strcmp(link->id, request->id) != 0) {
         return refuse_stranger(connection, message);
     } else if (link->asker) {
@@ -288,19 +354,17 @@ static int begin_answer(struct http_connection *connection, const char **why, st
 static int begin_request(struct http_connection *connection, const char **why, struct proto_message *message)
 {
     const struct http_request *request = &connection->buffers->parser.request;
-    static const char no_snapshots[] = "this environment takes no snapshots of functions that speak HTTP";
     int result = AGAIN;
     switch (request->route) {
     case HTTP_ROUTE_NEXT:
+    case HTTP_ROUTE_RESTORE_NEXT:
         break;
     case HTTP_ROUTE_RESPONSE:
     case HTTP_ROUTE_ERROR:
     case HTTP_ROUTE_INIT_ERROR:
+    case HTTP_ROUTE_RESTORE_ERROR:
         result = begin_answer(connection, why, message);
         break;
-    case HTTP_ROUTE_RESTORE_NEXT:
-    case HTTP_ROUTE_RESTORE_ERROR:
-        return refuse(connection, 403, type_of(403), no_snapshots);
     }
     if (result == AGAIN && request->expects_continue && connection->state != HTTP_CONNECTION_CLOSING) {
         char out[HTTP_REPLY_MAX_BYTES];
@@ -327,7 +391,9 @@ static int take_body(struct http_connection *connection, struct proto_slice body
 static int end_request(struct http_connection *connection, struct proto_message *message)
 {
     if (connection->state == HTTP_CONNECTION_HEAD)
-        return ask(connection, message);
+        return connection->buffers->parser.request.route == HTTP_ROUTE_NEXT
+                   ? ask(connection, message)
+                   : wait_for_restore(connection, message);
     if (connection->state == HTTP_CONNECTION_GATHER &&
         connection->buffers->parser.request.route == HTTP_ROUTE_RESPONSE)
         connection->total_bytes = connection->link->gathered_bytes;
@@ -386,6 +452,10 @@ static int look_at(struct http_connection *connection, struct proto_message *mes
     case HTTP_CONNECTION_FREE:
     case HTTP_CONNECTION_CLOSING:
         return NOTHING;
+    case HTTP_CONNECTION_RESTORE:
+        if (connection->ended)
+            http_connection_close(connection);
+        return NOTHING;
     case HTTP_CONNECTION_ASKING:
         return look_after_event(connection);
     case HTTP_CONNECTION_GIVING:
@@ -403,6 +473,11 @@ static int look_at(struct http_connection *connection, struct proto_message *mes
 
 int http_link_next(struct http_link *link, struct proto_message *message, const char **why)
 {
+    if (link->quiesced_due || link->resumed_due) {
+        *message = (struct proto_message){.type = link->quiesced_due ? PROTO_QUIESCED : PROTO_RESUMED};
+        link->quiesced_due = link->resumed_due = false;
+        return MESSAGE;
+    }
     for (int i = 0; i < HTTP_LINK_CONNECTIONS_MAX; i++) {
         struct http_connection *connection = &link->connections[i];
         int result = AGAIN;

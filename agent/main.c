@@ -2,16 +2,18 @@
  * The runtime agent: runs one function in this guest and serves it to clients on the host.
  *
  *   agent                     in the guest: started by init through handoff.h; vsock, FUNCTION_DIRECTORY
- *   agent --listen unix:PATH --function DIR [--cgroup DIR] [--init-limit-ms N]
+ *   agent --listen unix:PATH --function DIR [--cgroup DIR] [--run DIR] [--init-limit-ms N]
  *                             on a development machine: no handoff; without root no change of user, without
- *                             --cgroup no cgroup; the Runtime API on any free port, so that several agents
- *                             fit on one machine. What is missing is said on standard error
+ *                             --cgroup no cgroup (a checkpoint then stops the function with a signal); the
+ *                             generation page and secrets below --run, without it none; the Runtime API on
+ * any free port, so that several agents fit on one machine. What is missing is said on standard error
  *
  * Exit codes: 0 after SIGTERM (or, without init, a client's shutdown), 1 when it cannot go on, 64 for wrong
  * arguments, HANDOFF_EXIT_VERSION when init speaks another contract.
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -21,8 +23,11 @@
 #include "agent/base/log.h"
 #include "agent/base/loop.h"
 #include "agent/cgroup.h"
+#include "agent/facts.h"
+#include "agent/function/generation.h"
 #include "agent/parent.h"
 #include "agent/process.h"
+#include "agent/resume.h"
 #include "agent/server.h"
 #include "agent/session.h"
 
@@ -32,6 +37,7 @@ struct options {
     const char *unix_path; /* NULL: in the guest */
     const char *function;
     const char *cgroup; /* NULL: none */
+    const char *run;    /* NULL: none, or in the guest its own */
     uint32_t init_limit_ms;
 };
 
@@ -63,6 +69,8 @@ static int parse_options(struct options *options, int count, char *const *argume
             options->function = value;
         else if (strcmp(name, "--cgroup") == 0 && value[0])
             options->cgroup = value;
+        else if (strcmp(name, "--run") == 0 && value[0])
+            options->run = value;
         else if (strcmp(name, "--init-limit-ms") == 0 && value[0])
             options->init_limit_ms = (uint32_t)strtoul(value, &end, 10);
         else
@@ -121,6 +129,27 @@ static int prepare_function(const struct options *options)
     return 0;
 }
 
+/* The first identity of this guest; later ones come with a resume. */
+static int begin_life(const struct options *options)
+{
+    static char generation[512], secrets[512]; /* kept by the steps */
+    struct resume_places places = {0};
+    if (!options->unix_path) {
+        places = (struct resume_places){.generation = GENERATION_PATH,
+                                        .machine_id = "/run/machine-id",
+                                        .boot_id = "/run/boot_id",
+                                        .secrets = "/run/secrets"};
+    } else if (options->run) {
+        (void)snprintf(generation, sizeof generation, "%.480s/generation", options->run);
+        (void)snprintf(secrets, sizeof secrets, "%.480s/secrets", options->run);
+        places = (struct resume_places){.generation = generation, .secrets = secrets};
+    }
+    const int error = resume_begin_life(resume_get(), &places, !options->unix_path);
+    if (error)
+        log_error("cannot make this guest's identity: %s", strerror(-error));
+    return error;
+}
+
 static int serve(const struct options *options)
 {
     int error = session_init(&agent.session, &agent.loop, &agent.process, &agent.parent);
@@ -144,9 +173,12 @@ static int serve(const struct options *options)
 int main(int count, char **arguments)
 {
     struct options options;
+    if (facts_is_probe(count, arguments))
+        return facts_probe();
     log_setup("agent", LOG_LEVEL_INFO, STDERR_FILENO);
     if (parse_options(&options, count, arguments) < 0) {
-        log_error("usage: agent [--listen unix:PATH [--function DIR] [--cgroup DIR] [--init-limit-ms N]]");
+        log_error("usage: agent [--listen unix:PATH [--function DIR] [--cgroup DIR] [--run DIR] "
+                  "[--init-limit-ms N]]");
         return EXIT_USAGE;
     }
     if (options.unix_path)
@@ -156,6 +188,8 @@ int main(int count, char **arguments)
     int error = loop_init(&agent.loop);
     if (error == 0)
         error = open_signals();
+    if (error == 0)
+        error = begin_life(&options);
     if (error == 0)
         error = prepare_function(&options);
     if (error == 0)

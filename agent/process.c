@@ -130,7 +130,7 @@ static struct start_report child_prepare(const struct process *process, const st
 
 /* What a function finds in its environment: nothing of the agent's own. Lambda's names where there is a true
  * value for them; clients of its Runtime API ask for these. */
-enum { ENVIRONMENT_ENTRIES = 10, ENVIRONMENT_ENTRY_BYTES = 512 };
+enum { ENVIRONMENT_ENTRIES = 12, ENVIRONMENT_ENTRY_BYTES = 512 };
 
 struct environment {
     char text[ENVIRONMENT_ENTRIES][ENVIRONMENT_ENTRY_BYTES];
@@ -165,6 +165,7 @@ static void fill_environment(struct environment *environment, const struct proce
     environment_add(environment, "AWS_LAMBDA_RUNTIME_API=127.0.0.1:%u", process->api_port);
     environment_add(environment, "AWS_LAMBDA_FUNCTION_NAME=function");
     environment_add(environment, "AWS_LAMBDA_FUNCTION_VERSION=$LATEST");
+    environment_add(environment, "AWS_LAMBDA_INITIALIZATION_TYPE=snap-start"); /* restore/next is served */
     if (process->cgroup)
         environment_add(environment, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=%llu",
                         (unsigned long long)(process->cgroup->memory_max_bytes >> 20));
@@ -205,6 +206,8 @@ static int open_all(struct process *process, int pairs[4][2])
         const int error = cgroup_next_leaf(process->cgroup);
         if (error)
             return error;
+        if (process->cgroup->frozen)
+            (void)cgroup_freeze(process->cgroup, false); /* the last one was killed frozen */
         process->oom_kills = cgroup_oom_kills(process->cgroup);
     }
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pairs[0]) < 0 || pipe2(pairs[3], O_CLOEXEC) < 0)
@@ -249,7 +252,7 @@ int process_start(struct process *process, struct process_ends *ends)
         goto out;
     }
     process->pid = pid;
-    process->reaped = false;
+    process->reaped = process->stopped = false;
     process->status = 0;
     fd_close(&process->report_fd);
     process->report_fd = pairs[3][0];
@@ -285,6 +288,21 @@ void process_kill(struct process *process)
         (void)kill(-process->pid, SIGKILL);
         (void)kill(process->pid, SIGKILL); /* not in its session yet, when it has only just been forked */
     }
+}
+
+int process_freeze(struct process *process, bool freeze)
+{
+    if (process->cgroup)
+        return cgroup_freeze(process->cgroup, freeze);
+    if (process->pid <= 0 || process->reaped)
+        return 0;
+    process->stopped = freeze;
+    return kill(-process->pid, freeze ? SIGSTOP : SIGCONT) < 0 ? -errno : 0;
+}
+
+bool process_is_frozen(const struct process *process)
+{
+    return process->cgroup ? process->cgroup->frozen : process->stopped;
 }
 
 void process_reap(struct process *process)

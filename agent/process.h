@@ -30,6 +30,7 @@ struct process {
     uint16_t api_port;     /* of the Runtime API, for the environment; 0: none */
     pid_t pid;             /* 0: none since the last one was reaped and forgotten */
     bool reaped;
+    bool stopped;       /* without a cgroup: what has taken the freezer's place */
     int status;         /* of waitpid, when reaped */
     int report_fd;      /* the child says here which step of its start failed */
     uint64_t oom_kills; /* the cgroup's count when it started */
@@ -54,6 +55,12 @@ int process_start(struct process *process, struct process_ends *ends);
 void process_stop(struct process *process); /* SIGTERM */
 void process_kill(struct process *process); /* it and everything in its cgroup */
 void process_reap(struct process *process); /* after SIGCHLD */
+
+/* Freeze it and everything in its cgroup, or let it go on. 0 or -errno. Without a cgroup (a development
+ * machine) its process group is stopped with SIGSTOP instead, which the function could see and its parent
+ * undo. Freezing takes a moment: process_is_frozen tells. A frozen process can be killed. */
+int process_freeze(struct process *process, bool freeze);
+bool process_is_frozen(const struct process *process);
 
 /* Reaped, and nothing of it left in the cgroup: another may start. */
 bool process_is_gone(const struct process *process);

@@ -31,23 +31,23 @@ static void on_output(void *context, enum proto_stream stream, struct proto_slic
 
 /* ---- actions --------------------------------------------------------------------------------------- */
 
-static void limit_state(struct session *session, uint32_t limit_ms)
+void session_limit_state(struct session *session, uint32_t limit_ms)
 {
     session->state_limit_ns = clock_monotonic_ns() + limit_ms * NS_PER_MS;
 }
 
-static void no_limits(struct session *session)
+void session_no_limits(struct session *session)
 {
     session->state_limit_ns = session->linger_limit_ns = LOOP_TIMER_NEVER;
 }
 
-static void spawn(struct session *session)
+void session_spawn(struct session *session)
 {
     struct process_ends ends;
     session->started_ns = clock_monotonic_ns();
     session->greeted = session->holding = session->restart = false;
     session->served = 0;
-    limit_state(session, session->init_limit_ms);
+    session_limit_state(session, session->init_limit_ms);
     session->linger_limit_ns = LOOP_TIMER_NEVER;
     int error =
         channel_listen(&session->function, session->loop, session->api_port, process_user(session->process));
@@ -80,13 +80,13 @@ static void tell_init(struct session *session, enum proto_state state)
 
 static void announce(struct session *session)
 {
-    no_limits(session);
+    session_no_limits(session);
     tell_init(session, PROTO_STATE_READY);
+    resume_started(session, NULL);
     log_info("function ready after %" PRIu64 " ms", session->init_duration_us / 1000);
 }
 
-/* What is left of the function ends, its last output goes out, and its channels close. */
-static void kill_function(struct session *session)
+void session_kill_function(struct session *session)
 {
     process_kill(session->process);
     output_drain(&session->output);
@@ -94,25 +94,26 @@ static void kill_function(struct session *session)
     channel_close(&session->function);
     session->holding = false;
     session->linger_limit_ns = LOOP_TIMER_NEVER;
-    limit_state(session, SESSION_KILL_AGAIN_MS);
+    session_limit_state(session, SESSION_KILL_AGAIN_MS);
     session->progress = true;
 }
 
 static void fail_init(struct session *session)
 {
-    kill_function(session);
+    session_kill_function(session);
     if (session->failure_is_told || strncmp(session->failure.type, "Function.InitError", 18) == 0)
         session->init_failure = session->failure;
     else
         failure_set(&session->init_failure, FAILURE_INIT, "%.*s", (int)session->failure.message_bytes,
                     session->failure.message);
     tell_init(session, PROTO_STATE_FAILED);
+    resume_started(session, &session->init_failure);
     event_fail_waiting(session, &session->init_failure); /* they waited for this start */
 }
 
-static void fail_event(struct session *session)
+void session_fail_event(struct session *session)
 {
-    kill_function(session);
+    session_kill_function(session);
     struct client *owner = session->current.owner;
     char id[PROTO_ID_MAX_BYTES + 1];
     memcpy(id, session->current.id, sizeof id);
@@ -125,11 +126,23 @@ static void fail_event(struct session *session)
     client_fail(owner, session, proto_text(id), &session->failure);
 }
 
+/* Whoever waits for the end of a checkpoint or a resume hears it. */
+static void leave_snapshot(struct session *session)
+{
+    struct failure failure;
+    failure_set(&failure, FAILURE_SHUTTING_DOWN, "%s", "");
+    checkpoint_end(session, &failure);
+    if (session->snapshot.resumer)
+        resume_end(session, &failure);
+    session->snapshot.due = session->snapshot.starting = false;
+}
+
 static void terminate(struct session *session)
 {
+    leave_snapshot(session);
     session->holding = false;
     session->linger_limit_ns = LOOP_TIMER_NEVER;
-    limit_state(session, SESSION_STOP_GRACE_MS);
+    session_limit_state(session, SESSION_STOP_GRACE_MS);
     channel_say_end(&session->function);
     process_stop(session->process);
     session->progress = true;
@@ -146,7 +159,7 @@ static void abort_event(struct session *session)
 
 static void halt(struct session *session)
 {
-    no_limits(session);
+    session_no_limits(session);
     output_drain(&session->output);
     output_close(&session->output);
     channel_close(&session->function);
@@ -157,50 +170,58 @@ static void halt(struct session *session)
         parent_say(session->parent, HANDOFF_HALT); /* its SIGTERM is next */
 }
 
+static void begin(struct session *session)
+{
+    session->served++;
+}
+
+static void finish(struct session *session)
+{
+    session->current = (struct invocation){0};
+    session->progress = true;
+}
+
+static void fail_idle(struct session *session)
+{
+    session_kill_function(session);
+    /* At most one restart for each invocation: a function that fails on its own waits to be asked for. */
+    session->restart = session->served > 0;
+}
+
+static void bury(struct session *session)
+{
+    session_no_limits(session);
+    process_forget(session->process);
+}
+
+static void cut(struct session *session)
+{
+    session_kill_function(session);
+    leave_snapshot(session);
+}
+
+/* Those around a snapshot are in session_checkpoint.c and session_resume.c. */
+static void (*const actions[LIFECYCLE_ACTION_COUNT])(struct session *session) = {
+    [LIFECYCLE_SPAWN] = session_spawn,
+    [LIFECYCLE_ANNOUNCE] = announce,
+    [LIFECYCLE_BEGIN] = begin,
+    [LIFECYCLE_FINISH] = finish,
+    [LIFECYCLE_FAIL_INIT] = fail_init,
+    [LIFECYCLE_FAIL_IDLE] = fail_idle,
+    [LIFECYCLE_FAIL_EVENT] = session_fail_event,
+    [LIFECYCLE_BURY] = bury,
+    [LIFECYCLE_TERMINATE] = terminate,
+    [LIFECYCLE_ABORT] = abort_event,
+    [LIFECYCLE_CUT] = cut,
+    [LIFECYCLE_HALT] = halt,
+};
+
 static void act(struct session *session, enum lifecycle_action action)
 {
-    switch (action) {
-    case LIFECYCLE_IMPOSSIBLE:
-    case LIFECYCLE_NOTHING:
-        break;
-    case LIFECYCLE_SPAWN:
-        spawn(session);
-        break;
-    case LIFECYCLE_ANNOUNCE:
-        announce(session);
-        break;
-    case LIFECYCLE_BEGIN:
-        session->served++;
-        break;
-    case LIFECYCLE_FINISH:
-        session->current = (struct invocation){0};
-        session->progress = true;
-        break;
-    case LIFECYCLE_FAIL_INIT:
-        fail_init(session);
-        break;
-    case LIFECYCLE_FAIL_IDLE:
-        kill_function(session);
-        /* At most one restart for each invocation: a function that fails on its own waits to be asked for. */
-        session->restart = session->served > 0;
-        break;
-    case LIFECYCLE_FAIL_EVENT:
-        fail_event(session);
-        break;
-    case LIFECYCLE_BURY:
-        no_limits(session);
-        process_forget(session->process);
-        break;
-    case LIFECYCLE_TERMINATE:
-        terminate(session);
-        break;
-    case LIFECYCLE_ABORT:
-        abort_event(session);
-        break;
-    case LIFECYCLE_HALT:
-        halt(session);
-        break;
-    }
+    if (actions[action])
+        actions[action](session);
+    else if (!checkpoint_act(session, action))
+        (void)resume_act(session, action);
 }
 
 void session_step(struct session *session, enum lifecycle_event event)
@@ -240,6 +261,13 @@ void session_fail_told(struct session *session, const struct proto_failure *fail
 
 void session_client_gone(struct session *session, struct client *client)
 {
+    struct snapshot *snapshot = &session->snapshot;
+    if (snapshot->asker == client)
+        snapshot->asker = NULL;
+    if (snapshot->resumer == client)
+        snapshot->resumer = NULL; /* what it began is brought to its end all the same */
+    if (snapshot->secrets_of == client)
+        resume_wipe_secrets(session);
     if (session->current.owner != client)
         return;
     session->current.owner = NULL;
@@ -257,7 +285,7 @@ void session_start(struct session *session)
     } else {
         log_warn("an earlier agent has left processes in the function's cgroup: they are killed");
         session->state = LIFECYCLE_ENDING;
-        kill_function(session);
+        session_kill_function(session);
         session->restart = true;
     }
     session_settle(session);
@@ -307,6 +335,22 @@ static bool someone_waits(const struct session *session)
     return false;
 }
 
+static void look_whether_frozen(struct session *session)
+{
+    struct failure failure;
+    if (session->process->reaped) {
+        process_explain(session->process, &failure);
+        session_fail(session, &failure);
+    } else if (!process_is_frozen(session->process)) {
+        return;
+    } else if (session->state == LIFECYCLE_FREEZING) {
+        checkpoint_froze(session);
+    } else {
+        session_step(session, LIFECYCLE_FROZE);
+    }
+    session->progress = true;
+}
+
 /* What happens by itself once nothing else does. */
 static void go_on(struct session *session)
 {
@@ -314,6 +358,12 @@ static void go_on(struct session *session)
     if (ending && process_is_gone(session->process)) {
         session_step(session, LIFECYCLE_GONE);
         session->progress = true;
+    } else if (session->state == LIFECYCLE_DOWN && session->snapshot.due) {
+        session->snapshot.due = false;
+        session_step(session, LIFECYCLE_RESUME);
+        session->progress = true;
+    } else if (session->state == LIFECYCLE_FREEZING || session->state == LIFECYCLE_HOLDING) {
+        look_whether_frozen(session);
     } else if (session->state == LIFECYCLE_DOWN && (session->restart || someone_waits(session))) {
         session_step(session, LIFECYCLE_START);
         session->progress = true;
@@ -331,8 +381,9 @@ void session_settle(struct session *session)
         go_on(session);
     } while (session->progress);
 
+    /* Who is frozen is not read: nothing is to be woken by it. */
     int error = session->function.ops->settle(&session->function,
-                                              !session->holding && session->state != LIFECYCLE_STOPPING);
+                                              !session->holding && lifecycle_listens(session->state));
     for (int i = 0; i < PROTO_CONNECTIONS_MAX; i++) {
         const int client_error = link_settle(&session->clients[i].link, !session->clients[i].holding);
         error = error ? error : client_error;
@@ -360,7 +411,7 @@ int session_init(struct session *session, struct loop *loop, struct process *pro
     session->state = LIFECYCLE_DOWN;
     session->init_state = PROTO_STATE_STARTING;
     session->timer_source.fd = -1;
-    no_limits(session);
+    session_no_limits(session);
     channel_init(&session->function);
     output_init(&session->output, loop, on_output, session);
     for (int i = 0; i < PROTO_CONNECTIONS_MAX; i++)

@@ -25,11 +25,13 @@
 #include "agent/output.h"
 #include "agent/parent.h"
 #include "agent/process.h"
+#include "agent/resume.h"
 
-#define SESSION_INIT_LIMIT_MS  10000
-#define SESSION_STOP_GRACE_MS  1000 /* less than init gives us */
-#define SESSION_KILL_AGAIN_MS  1000
-#define SESSION_EXIT_LINGER_MS 1000 /* between the end of the channel and that of the process, either way */
+#define SESSION_INIT_LIMIT_MS   10000
+#define SESSION_STOP_GRACE_MS   1000 /* less than init gives us */
+#define SESSION_KILL_AGAIN_MS   1000
+#define SESSION_EXIT_LINGER_MS  1000 /* between the end of the channel and that of the process, either way */
+#define SESSION_FREEZE_LIMIT_MS 2000
 
 struct invocation {
     struct client *owner;            /* NULL: it is gone */
@@ -38,6 +40,27 @@ struct invocation {
     uint64_t deadline_ns;
     struct payload_assembly event;  /* how much of it the function has been given */
     struct payload_assembly answer; /* how much of it the owner has been given */
+};
+
+/* What is under way around a snapshot: session_checkpoint.c, session_resume.c. */
+struct snapshot {
+    struct client *asker; /* of the checkpoint; NULL: gone, or none */
+    uint64_t asked_ns;
+    uint64_t checkpoint_deadline_ns;
+    uint32_t checkpoint_timeout_ms;
+
+    struct client *resumer; /* of the resume; NULL: gone, or none */
+    uint32_t hooks_timeout_ms;
+    bool due;      /* the steps are taken when nothing is left of the process in hand */
+    bool starting; /* they are done; the start of a fresh process is the last */
+    const char *step_name;
+    uint64_t step_started_ns;
+    struct resume_order order;
+    struct resume_secret order_secrets[RESUME_SECRETS_MAX];
+
+    const struct client *secrets_of; /* who has given these for its resume to come */
+    struct resume_secret secrets[RESUME_SECRETS_MAX];
+    unsigned secret_count;
 };
 
 struct session {
@@ -64,6 +87,8 @@ struct session {
     uint64_t started_ns;
     uint64_t served; /* invocations since it started */
     struct invocation current;
+
+    struct snapshot snapshot;
 
     enum proto_state init_state; /* as last told; STARTING until the first init has ended */
     uint64_t init_duration_us;
@@ -104,18 +129,54 @@ void session_step(struct session *session, enum lifecycle_event event);
 void session_fail(struct session *session, const struct failure *failure);
 void session_fail_told(struct session *session, const struct proto_failure *failure);
 
+/* What several of the session's files do to the function. */
+void session_spawn(struct session *session);
+/* Kill what is left of it; its last output goes out, and its channels close. */
+void session_kill_function(struct session *session);
+/* The same, and its invocation fails with session->failure. */
+void session_fail_event(struct session *session);
+void session_freeze(struct session *session);
+/* How long the state may last from now on. */
+void session_limit_state(struct session *session, uint32_t limit_ms);
+void session_no_limits(struct session *session);
+
 /* A client is closed: when the invocation in hand is its, that ends, and the function with it. */
 void session_client_gone(struct session *session, struct client *client);
 
 /* event.c: an INVOKE held by `client`. */
 enum session_take event_take(struct session *session, struct client *client);
 bool event_is_uploading(const struct session *session);
+bool event_is_first_in_line(const struct session *session, const struct client *client);
+/* Is the function, which is ready, really waiting for what it is given next? */
+bool event_function_waits(struct session *session);
 /* Fail a request that waits; every one. */
 void event_fail_one(struct session *session, struct client *client, const struct failure *failure);
 void event_fail_waiting(struct session *session, const struct failure *failure);
 
 /* answer.c: what the function has said, and whether it has ended. True when something was taken. */
 bool answer_pump(struct session *session);
+
+/* session_checkpoint.c: a CHECKPOINT held by `client`; its refusal; QUIESCED of the function's; it is frozen;
+ * the end of the checkpoint under way, if there is one, told to who asked. */
+enum session_take checkpoint_take(struct session *session, struct client *client);
+void checkpoint_refuse(struct session *session, struct client *client, const struct failure *failure);
+void checkpoint_take_quiesced(struct session *session, const struct proto_end *end);
+void checkpoint_froze(struct session *session);
+void checkpoint_end(struct session *session, const struct failure *failure);
+
+/* session_resume.c: messages held by `client`; RESUMED of the function's; its fresh process has started or
+ * not; the end of the resume under way; forget secrets that were given for a resume to come. */
+enum session_take resume_take(struct session *session, struct client *client);
+void resume_take_secret(struct session *session, struct client *client);
+void resume_take_collect(struct session *session, struct client *client);
+void resume_take_resumed(struct session *session, const struct proto_end *end);
+void resume_started(struct session *session, const struct failure *failure);
+void resume_end(struct session *session, const struct failure *failure);
+void resume_wipe_secrets(struct session *session);
+
+/* What these two do for an action of the lifecycle; false when it is not theirs. */
+bool checkpoint_act(struct session *session, enum lifecycle_action action);
+bool resume_act(struct session *session, enum lifecycle_action action);
 
 /* session_limits.c: what has lasted too long; and when to look again. */
 void session_check_limits(struct session *session);

@@ -23,6 +23,20 @@ static void invocation_took_too_long(struct session *session)
     session_fail(session, &failure);
 }
 
+static void snapshot_took_too_long(struct session *session)
+{
+    const struct snapshot *snapshot = &session->snapshot;
+    struct failure failure;
+    if (session->state == LIFECYCLE_QUIESCING)
+        failure_set_timed_out(&failure, snapshot->checkpoint_timeout_ms, ", in its hooks before a snapshot");
+    else if (session->state == LIFECYCLE_RESUMING)
+        failure_set_timed_out(&failure, snapshot->hooks_timeout_ms, ", in its hooks after the restore");
+    else
+        failure_set(&failure, FAILURE_NOT_QUIESCED, "the function did not freeze within %d ms",
+                    SESSION_FREEZE_LIMIT_MS);
+    session_fail(session, &failure);
+}
+
 /* Killed, and still there after a while: a process forked at that very moment, or one stuck in the kernel. */
 static void kill_again(struct session *session, uint64_t now_ns)
 {
@@ -46,9 +60,16 @@ static void check_function(struct session *session, uint64_t now_ns)
     if (now_ns >= session->state_limit_ns) {
         if (session->state == LIFECYCLE_STARTING)
             init_took_too_long(session);
-        else
+        else if (session->state == LIFECYCLE_ENDING || session->state == LIFECYCLE_STOPPING)
             kill_again(session, now_ns);
+        else
+            snapshot_took_too_long(session);
     }
+}
+
+static bool snapshot_is_under_way(const struct session *session)
+{
+    return session->state >= LIFECYCLE_QUIESCING && session->state <= LIFECYCLE_RESUMING;
 }
 
 static void check_client(struct session *session, struct client *client, uint64_t now_ns)
@@ -57,9 +78,15 @@ static void check_client(struct session *session, struct client *client, uint64_
     if (client->state == CLIENT_GREETING && now_ns >= client->deadline_ns) {
         failure_set(&failure, FAILURE_BAD_MESSAGE, "no hello within %d ms", CLIENT_GREETING_LIMIT_MS);
         client_refuse(client, session, &failure);
+    } else if (client->state == CLIENT_OPEN && client->order > 0 && now_ns >= client->deadline_ns &&
+               client->held.type == PROTO_CHECKPOINT) {
+        failure_set(&failure, FAILURE_NOT_QUIESCED,
+                    "the function was not ready for it within %" PRIu32 " ms: it is %s",
+                    client->held.u.checkpoint.timeout_ms, lifecycle_state_name(session->state));
+        event_fail_one(session, client, &failure);
     } else if (client->state == CLIENT_OPEN && client->order > 0 && now_ns >= client->deadline_ns) {
         const uint32_t timeout_ms = client->held.u.invoke.timeout_ms;
-        if (session->state == LIFECYCLE_RUNNING)
+        if (session->state == LIFECYCLE_RUNNING || snapshot_is_under_way(session))
             failure_set(&failure, FAILURE_BUSY, "it waited %" PRIu32 " ms", timeout_ms);
         else if (session->state == LIFECYCLE_READY)
             failure_set_timed_out(&failure, timeout_ms, " before the function asked for the event");

@@ -17,6 +17,11 @@
 #define PROTO_ERROR_BAD_CHANNEL "Function.BadChannel" /* not a frame of this protocol; killed, restarted */
 #define PROTO_ERROR_INIT        "Function.InitError"  /* the function is not up: its init failed */
 
+/* Around a snapshot. */
+#define PROTO_ERROR_NOT_QUIESCED "Agent.NotQuiesced" /* no snapshot may be taken now: the message says why */
+#define PROTO_ERROR_NOT_RESUMED                                                                              \
+    "Agent.NotResumed" /* this clone never serves: the message begins with the step that failed */
+
 /* Of the client. Connection-wide where marked *: the agent closes after it. */
 #define PROTO_ERROR_BUSY        "Agent.Busy"       /* its turn did not come in time, or one client too many */
 #define PROTO_ERROR_BAD_REQUEST "Agent.BadRequest" /* a fragment out of order, or past its total */

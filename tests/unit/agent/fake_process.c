@@ -59,6 +59,7 @@ int process_start(struct process *process, struct process_ends *ends)
     fake.stdout_fd = out[1];
     fake.stderr_fd = err[1];
     process->pid = 12345;
+    fake.frozen = false;
     process->reaped = false;
     return 0;
 }
@@ -74,6 +75,26 @@ void process_kill(struct process *process)
     fake.kills++;
     if (!fake.survives_kill && process->pid > 0 && !process->reaped)
         fake_exit(process, SIGKILL);
+}
+
+int process_freeze(struct process *process, bool freeze)
+{
+    (void)process;
+    if (fake.freeze_error)
+        return fake.freeze_error;
+    fake.frozen = freeze && !fake.freezes_late;
+    return 0;
+}
+
+void fake_freeze_is_done(void)
+{
+    fake.frozen = true;
+}
+
+bool process_is_frozen(const struct process *process)
+{
+    (void)process;
+    return fake.frozen;
 }
 
 void process_reap(struct process *process)

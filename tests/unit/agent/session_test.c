@@ -34,11 +34,24 @@ static void lifecycle_holds_its_promises(void **state)
             /* Never a second process: a spawn only where there is none, and the old one is gone before. */
             if (step.action == LIFECYCLE_SPAWN)
                 assert_int_equal(s, LIFECYCLE_DOWN);
+            if (step.action == LIFECYCLE_RENEW)
+                assert_int_equal(s, LIFECYCLE_RENEWING);
+            if (step.next == LIFECYCLE_RENEWING && s != LIFECYCLE_RENEWING)
+                assert_int_equal(s, LIFECYCLE_DOWN);
             if (step.next == LIFECYCLE_DOWN && s != LIFECYCLE_DOWN)
                 assert_int_equal(e, LIFECYCLE_GONE);
             /* A process that failed is never given an event again. */
             if (e == LIFECYCLE_FAILED && step.action != LIFECYCLE_IMPOSSIBLE)
-                assert_true(step.next == LIFECYCLE_ENDING || step.next == LIFECYCLE_STOPPING);
+                assert_true(step.next == LIFECYCLE_ENDING || step.next == LIFECYCLE_STOPPING ||
+                            step.next == LIFECYCLE_UNRESUMED);
+            /* Frozen for a snapshot: thawed only by the steps of a resume, all of them. */
+            if (step.action == LIFECYCLE_THAW)
+                assert_true(s == LIFECYCLE_STEPPING && e == LIFECYCLE_STEPPED);
+            if (s == LIFECYCLE_UNRESUMED)
+                assert_true(step.next == LIFECYCLE_UNRESUMED || step.next == LIFECYCLE_STOPPING);
+            if (e == LIFECYCLE_RESUME) /* whatever was under way when the snapshot was taken */
+                assert_true(step.action != LIFECYCLE_IMPOSSIBLE || s == LIFECYCLE_STEPPING ||
+                            s == LIFECYCLE_RENEWING);
             if (s == LIFECYCLE_STOPPING || s == LIFECYCLE_STOPPED)
                 assert_true(step.next >= LIFECYCLE_STOPPING);
         }

@@ -42,6 +42,7 @@ int stage_set_up(void **state)
     int pair[2];
     log_setup("agent", getenv("V") ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, STDERR_FILENO);
     fake_reset();
+    fake_resume = (struct fake_resume){.always_frozen = true};
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
     init_fd = pair[0];
     parent_none(&parent);

@@ -6,6 +6,7 @@
 
 #include "agent/session.h"
 #include "tests/unit/agent/fake_process.h"
+#include "tests/unit/agent/fake_resume.h"
 #include "tests/unit/agent/talk.h"
 
 extern struct loop loop;
