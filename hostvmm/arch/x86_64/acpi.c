@@ -23,6 +23,7 @@
 #define TABLE_ALIGNMENT 16
 #define SYSTEM_IO       1
 #define S5_SLEEP_TYPE   5
+#define NOTIFY_CHANGED  0x80   /* device-specific: the generation id is a new one */
 #define FADT_BOOT_ARCH  0x0034 /* no VGA, no ASPM, no CMOS clock; neither legacy devices nor an 8042 */
 #define FADT_WBINVD     (1u << 0)
 #define FADT_BUTTONS    (3u << 4) /* no fixed power or sleep button */
@@ -91,15 +92,36 @@ static void describe_device(struct aml *aml, const struct arch_slot *slot, unsig
     aml_end(aml);
 }
 
+/* The generation id, and the device whose interrupt says that it has changed (ACPI 6.5, 5.6.9). */
+static void describe_vmgenid(struct aml *aml, const struct acpi_machine *machine)
+{
+    const uint32_t address[] = {(uint32_t)machine->vmgenid, (uint32_t)(machine->vmgenid >> 32)};
+    aml_device(aml, "VGEN");
+    aml_name_string(aml, "_HID", "RKDL0001");
+    aml_name_string(aml, "_CID", "VM_Gen_Counter");
+    aml_name_string(aml, "_DDN", "VM_Gen_Counter");
+    aml_name_package(aml, "ADDR", address, 2);
+    aml_end(aml);
+    aml_device(aml, "GED_");
+    aml_name_string(aml, "_HID", "ACPI0013");
+    aml_resources(aml);
+    aml_interrupt_edge(aml, machine->ged_gsi);
+    aml_resources_end(aml);
+    aml_method(aml, "_EVT", 1);
+    aml_notify_if(aml, machine->ged_gsi, "VGEN", NOTIFY_CHANGED);
+    aml_end(aml);
+    aml_end(aml);
+}
+
 static uint64_t put_dsdt(struct tables *tables, const struct acpi_machine *machine)
 {
-    static const uint8_t s5[] = {S5_SLEEP_TYPE, 0, 0, 0};
+    static const uint32_t s5[] = {S5_SLEEP_TYPE, 0, 0, 0};
     const size_t start = table_begin(tables, "DSDT", 2);
     if (tables->out.failed)
         return 0;
     struct aml aml;
     aml_init(&aml, tables->out.data + tables->out.at, cursor_left(&tables->out));
-    aml_name_package(&aml, "_S5_", s5, sizeof s5);
+    aml_name_package(&aml, "_S5_", s5, sizeof s5 / sizeof s5[0]);
     aml_scope(&aml, "\\_SB_");
     aml_device(&aml, "COM1");
     aml_name_eisaid(&aml, "_HID", "PNP0501");
@@ -111,6 +133,8 @@ static uint64_t put_dsdt(struct tables *tables, const struct acpi_machine *machi
     aml_end(&aml);
     for (unsigned i = 0; i < machine->virtio_count; i++)
         describe_device(&aml, &machine->virtio[i], i);
+    if (machine->vmgenid)
+        describe_vmgenid(&aml, machine);
     aml_end(&aml);
     if (aml.out.failed || aml.depth != 0)
         tables->out.failed = true;

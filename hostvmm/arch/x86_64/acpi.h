@@ -19,6 +19,8 @@ struct acpi_machine {
     uint16_t sleep_status_port;
     uint16_t reset_port;
     uint8_t reset_value;
+    uint64_t vmgenid; /* guest address of the generation id (device/vmgenid.h); 0: none */
+    uint32_t ged_gsi; /* the interrupt that tells of its change; < 256 */
 };
 
 /* Write the tables to `to`, which the guest sees at `address` (16-byte aligned); the RSDP is at its start.

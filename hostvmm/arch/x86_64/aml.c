@@ -17,8 +17,14 @@ enum {
     OP_SCOPE = 0x10,
     OP_BUFFER = 0x11,
     OP_PACKAGE = 0x12,
+    OP_METHOD = 0x14,
     OP_EXTENDED = 0x5b,
     OP_EXTENDED_DEVICE = 0x82,
+    OP_ARG0 = 0x68,
+    OP_NOTIFY = 0x86,
+    OP_EQUAL = 0x93,
+    OP_IF = 0xa0,
+    METHOD_SERIALIZED = 0x08,
     RESOURCE_IO = 0x47,
     RESOURCE_END = 0x79,
     RESOURCE_MEMORY32 = 0x86,
@@ -157,7 +163,7 @@ void aml_name_eisaid(struct aml *aml, const char *name, const char *id)
     cursor_put_be(&aml->out, value, 4);
 }
 
-void aml_name_package(struct aml *aml, const char *name, const uint8_t *values, uint8_t count)
+void aml_name_package(struct aml *aml, const char *name, const uint32_t *values, uint8_t count)
 {
     put_name(aml, name);
     put(aml, OP_PACKAGE, 1);
@@ -165,6 +171,27 @@ void aml_name_package(struct aml *aml, const char *name, const uint8_t *values, 
     put(aml, count, 1);
     for (unsigned i = 0; i < count; i++)
         put_integer(aml, values[i]);
+    aml_end(aml);
+}
+
+void aml_method(struct aml *aml, const char *name, unsigned arguments)
+{
+    put(aml, OP_METHOD, 1);
+    package_begin(aml);
+    put_segment(aml, name);
+    put(aml, METHOD_SERIALIZED | arguments, 1);
+}
+
+void aml_notify_if(struct aml *aml, uint32_t value, const char *device, uint8_t code)
+{
+    put(aml, OP_IF, 1);
+    package_begin(aml);
+    put(aml, OP_EQUAL, 1);
+    put(aml, OP_ARG0, 1);
+    put_integer(aml, value);
+    put(aml, OP_NOTIFY, 1);
+    put_segment(aml, device);
+    put_integer(aml, code);
     aml_end(aml);
 }
 

@@ -32,7 +32,12 @@ void aml_end(struct aml *aml);
 void aml_name_integer(struct aml *aml, const char *name, uint32_t value);
 void aml_name_string(struct aml *aml, const char *name, const char *value);
 void aml_name_eisaid(struct aml *aml, const char *name, const char *id); /* such as "PNP0501" */
-void aml_name_package(struct aml *aml, const char *name, const uint8_t *values, uint8_t count);
+void aml_name_package(struct aml *aml, const char *name, const uint32_t *values, uint8_t count);
+
+/* A serialized method of `arguments` arguments; what is written until aml_end is its body. */
+void aml_method(struct aml *aml, const char *name, unsigned arguments);
+/* If (Arg0 == value) { Notify (device, code) } */
+void aml_notify_if(struct aml *aml, uint32_t value, const char *device, uint8_t code);
 
 /* Inside resources */
 void aml_memory32(struct aml *aml, uint32_t base, uint32_t size);

@@ -5,6 +5,8 @@
 
 #define PAGE_BYTES 4096u
 
+_Static_assert(X86_GSI_VIRTIO + ARCH_VIRTIO_SLOTS_MAX <= X86_GSI_EVENTS, "each line has one device");
+
 unsigned arch_memory_layout(uint64_t size_bytes, struct guest_region regions[GUEST_REGIONS_MAX])
 {
     if (size_bytes % PAGE_BYTES || size_bytes < (uint64_t)ARCH_MEMORY_MIN_MIB * ARCH_MIB ||
@@ -34,4 +36,14 @@ struct arch_slot arch_serial_slot(void)
 struct arch_slot arch_lifecycle_slot(void)
 {
     return (struct arch_slot){.base = X86_LIFECYCLE_PORT};
+}
+
+struct arch_slot arch_event_slot(void)
+{
+    return (struct arch_slot){.gsi = X86_GSI_EVENTS};
+}
+
+struct gpa arch_vmgenid_address(void)
+{
+    return gpa_of(X86_VMGENID);
 }

@@ -42,6 +42,8 @@ static struct acpi_machine machine_of(unsigned vcpus, unsigned devices)
         .sleep_status_port = 0x5f3,
         .reset_port = 0x5f4,
         .reset_value = 1,
+        .vmgenid = arch_vmgenid_address().value,
+        .ged_gsi = arch_event_slot().gsi,
     };
     for (unsigned i = 0; i < devices; i++)
         machine.virtio[i] = arch_virtio_slot(i);
@@ -166,6 +168,41 @@ static void a_device_is_written_as_the_specification_says(void **state)
     assert_memory_equal(bytes, copy, sizeof copy);
 }
 
+/* The generation id and its event device, as ACPI 6.5 encodes them: 5.6.9, 20.2.5. */
+static void the_generation_id_is_found_and_notified(void **state)
+{
+    (void)state;
+    static const uint8_t vgen[] = {
+        0x5b, 0x82, 0x4d, 0x04, 'V', 'G',  'E',  'N', /* Device, 77 bytes */
+        0x08, '_',  'H',  'I',  'D', 0x0d, 'R',  'K',  'D',  'L',  '0',  '0',  '0',  '1', 0, /* */
+        0x08, '_',  'C',  'I',  'D', 0x0d, 'V',  'M',  '_',  'G',  'e',  'n',  '_',  'C', 'o',
+        'u',  'n',  't',  'e',  'r', 0,    0x08, '_',  'D',  'D',  'N',  0x0d, 'V',  'M', '_',
+        'G',  'e',  'n',  '_',  'C', 'o',  'u',  'n',  't',  'e',  'r',  0,    0x08, 'A', 'D',
+        'D',  'R',  0x12, 0x08, 2,   0x0c, 0x00, 0x40, 0x0e, 0x00, 0x00, /* 0xe4000, 0 */
+    };
+    static const uint8_t ged[] = {
+        0x5b, 0x82, 0x3c, 'G',  'E',  'D',  '_',                                           /* Device */
+        0x08, '_',  'H',  'I',  'D',  0x0d, 'A',  'C',  'P',  'I',  '0', '0', '1', '3', 0, /* */
+        0x08, '_',  'C',  'R',  'S',  0x11, 0x0e, 0x0a, 0x0b,          /* Buffer, 11 bytes */
+        0x89, 6,    0,    3,    1,    23,   0,    0,    0,    0x79, 0, /* Interrupt 23, edge */
+        0x14, 0x13, '_',  'E',  'V',  'T',  0x09,                      /* Method, one argument, serialized */
+        0xa0, 0x0c, 0x93, 0x68, 0x0a, 23,                              /* If (Arg0 == 23) */
+        0x86, 'V',  'G',  'E',  'N',  0x0a, 0x80,                      /* Notify (VGEN, 0x80) */
+    };
+    struct acpi_machine machine = machine_of(1, 0);
+    int used = acpi_build(&machine, ADDRESS, bytes, sizeof bytes);
+    assert_true(used > 0);
+    const uint8_t *at = memmem(bytes, (size_t)used, "VGEN", 4);
+    assert_non_null(at);
+    assert_memory_equal(at - 4, vgen, sizeof vgen);
+    assert_memory_equal(at - 4 + sizeof vgen, ged, sizeof ged);
+    /* None of it where there is no id. */
+    machine.vmgenid = 0;
+    used = acpi_build(&machine, ADDRESS, bytes, sizeof bytes);
+    assert_null(memmem(bytes, (size_t)used, "VGEN", 4));
+    assert_null(memmem(bytes, (size_t)used, "ACPI0013", 8));
+}
+
 static void an_eisaid_is_compressed(void **state)
 {
     (void)state;
@@ -229,6 +266,7 @@ int main(void)
         cmocka_unit_test(every_size_of_machine_has_sound_tables),
         cmocka_unit_test(too_little_room_is_an_error_never_an_overrun),
         cmocka_unit_test(a_device_is_written_as_the_specification_says),
+        cmocka_unit_test(the_generation_id_is_found_and_notified),
         cmocka_unit_test(an_eisaid_is_compressed),
         cmocka_unit_test(package_lengths_have_every_width),
         cmocka_unit_test(misuse_fails_for_good),
