@@ -23,7 +23,6 @@
 #include "agent/base/log.h"
 #include "agent/base/loop.h"
 #include "agent/cgroup.h"
-#include "agent/facts.h"
 #include "agent/function/generation.h"
 #include "agent/parent.h"
 #include "agent/process.h"
@@ -173,8 +172,6 @@ static int serve(const struct options *options)
 int main(int count, char **arguments)
 {
     struct options options;
-    if (facts_is_probe(count, arguments))
-        return facts_probe();
     log_setup("agent", LOG_LEVEL_INFO, STDERR_FILENO);
     if (parse_options(&options, count, arguments) < 0) {
         log_error("usage: agent [--listen unix:PATH [--function DIR] [--cgroup DIR] [--run DIR] "
