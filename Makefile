@@ -177,6 +177,8 @@ $(eval $(call unit_test,agent_session_resume_test,tests/unit/agent/session_resum
 	tests/unit/agent/snapshot_talk.c $(AGENT_STAGE_SOURCES)))
 $(eval $(call unit_test,agent_session_clone_test,tests/unit/agent/session_clone_test.c \
 	tests/unit/agent/snapshot_talk.c $(AGENT_STAGE_SOURCES)))
+$(eval $(call unit_test,agent_session_http_test,tests/unit/agent/session_http_test.c \
+	tests/unit/agent/snapshot_talk.c $(AGENT_STAGE_SOURCES)))
 AGENT_HOST_SOURCES := tests/unit/agent/host.c tests/unit/agent/talk.c agent/base/fd.c $(PROTO_SOURCES)
 $(eval $(call unit_test,agent_host_test,tests/unit/agent/host_test.c $(AGENT_HOST_SOURCES)))
 $(eval $(call unit_test,agent_host_failure_test,tests/unit/agent/host_failure_test.c $(AGENT_HOST_SOURCES)))

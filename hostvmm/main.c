@@ -9,6 +9,7 @@
 #include "hostvmm/exit.h"
 #include "hostvmm/restore.h"
 #include "hostvmm/run.h"
+#include "hostvmm/snapshot/inspect.h"
 
 #ifndef HOSTVMM_VERSION
 #define HOSTVMM_VERSION "development"
@@ -66,6 +67,7 @@ static const struct command {
     {"run", command_run, "boot a guest and run it until it powers off"},
     {"snapshot", command_snapshot, "save an initialised guest, to be restored many times"},
     {"restore", command_restore, "run clones of a snapshot"},
+    {"inspect", inspect_main, "show what is in a snapshot"},
     {"invoke", control_invoke_main, "send an event to the function in a running guest"},
     {"doctor", control_doctor_main, "say what this machine can do and, if it cannot, why"},
     {"version", command_version, "print the version"},

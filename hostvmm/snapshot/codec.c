@@ -271,6 +271,12 @@ static struct item take(struct state_reader *in, const char *key, enum item_kind
 /* The field's name, or the next element of the array we are in. */
 static void take_key(struct state_reader *in, const char *key)
 {
+    if (in->failed)
+        return;
+    if (in->depth > 0 && in->path[in->depth - 1].left-- == 0) {
+        state_refuse(in, key, "missing; there are fewer here");
+        return;
+    }
     if (!key)
         return;
     const struct item item = take(in, key, ITEM_TEXT);
@@ -292,7 +298,7 @@ static void element_done(struct state_reader *in, const char *key)
         in->path[in->depth - 1].index++;
 }
 
-static void enter(struct state_reader *in, const char *key, bool array)
+static void enter(struct state_reader *in, const char *key, unsigned items, bool array)
 {
     if (in->depth == STATE_DEPTH_MAX) {
         state_refuse(in, key, "nested too deep");
@@ -300,6 +306,7 @@ static void enter(struct state_reader *in, const char *key, bool array)
     }
     in->path[in->depth].key = key;
     in->path[in->depth].index = 0;
+    in->path[in->depth].left = items;
     in->path[in->depth].array = array;
     in->depth++;
 }
@@ -310,7 +317,7 @@ void state_get_map(struct state_reader *in, const char *key, unsigned fields)
     if (!in->failed && item.value != fields)
         state_refuse(in, key, "%llu fields, %u wanted", (unsigned long long)item.value, fields);
     if (!in->failed)
-        enter(in, key, false);
+        enter(in, key, fields, false);
 }
 
 unsigned state_get_array(struct state_reader *in, const char *key, unsigned max)
@@ -319,7 +326,7 @@ unsigned state_get_array(struct state_reader *in, const char *key, unsigned max)
     if (!in->failed && item.value > max)
         state_refuse(in, key, "%llu elements, at most %u wanted", (unsigned long long)item.value, max);
     if (!in->failed)
-        enter(in, key, true);
+        enter(in, key, (unsigned)item.value, true);
     return in->failed ? 0 : (unsigned)item.value;
 }
 
@@ -327,6 +334,10 @@ void state_end(struct state_reader *in)
 {
     if (in->failed || in->depth == 0)
         return;
+    if (in->path[in->depth - 1].left > 0) {
+        state_refuse(in, NULL, "%u more in it than are known here", in->path[in->depth - 1].left);
+        return;
+    }
     in->depth--;
     element_done(in, in->path[in->depth].key);
 }

@@ -56,6 +56,7 @@ struct state_reader {
     struct {
         const char *key; /* NULL: an element */
         unsigned index;  /* of the next element, when this is an array */
+        unsigned left;   /* fields or elements that are still to come */
         bool array;
     } path[STATE_DEPTH_MAX];
     unsigned depth;
@@ -63,7 +64,7 @@ struct state_reader {
 
 void state_reader_init(struct state_reader *in, const void *data, size_t size);
 
-/* Every state_get_map and state_get_array is closed by a state_end. */
+/* Every state_get_map and state_get_array is closed by a state_end, when all in it has been read. */
 void state_get_map(struct state_reader *in, const char *key, unsigned fields);
 /* The number of elements, at most `max`; 0 after a failure. */
 unsigned state_get_array(struct state_reader *in, const char *key, unsigned max);

@@ -27,6 +27,9 @@
 #define XSAVE_MAX_BYTES    (64u << 10)
 #define IRQCHIPS           3u /* both PICs, the I/O APIC */
 #define FEATURE_ECX_TIMER  (1u << 24)
+#define VENDOR_AMD_EBX     0x68747541u
+#define VENDOR_HYGON_EBX   0x6f677948u
+#define TYPE_BUSY          2u
 #define TSC_TOLERANCE_PART 4000u /* 250 ppm: what KVM takes for equal */
 
 struct msr_list {
@@ -252,6 +255,7 @@ static const struct part parts_last[] = {
     {"mp_state", KVM_GET_MP_STATE, KVM_SET_MP_STATE, sizeof(struct kvm_mp_state)},
 };
 #define PART_MAX_BYTES 1024u
+#define VCPU_FIELDS    11u
 #define PARTS(list)    (list), (sizeof(list) / sizeof *(list))
 
 static int save_parts(const struct vcpu *vcpu, struct state_writer *out, const struct part *parts,
@@ -267,12 +271,26 @@ static int save_parts(const struct vcpu *vcpu, struct state_writer *out, const s
     return 0;
 }
 
+/*
+ * AMD's processors, and what emulates them, hold the task register's type without its busy bit; KVM adds the
+ * bit when it tells, for Intel's sake, whose processors want it. An emulated one that is given it back
+ * refuses every port that the task state opens to user space.
+ */
+static void mend_task_register(const struct vm *vm, struct kvm_sregs *sregs)
+{
+    const struct kvm_cpuid_entry2 *basic = cpuid_find(vm->cpuid, 0, 0);
+    if (basic && (basic->ebx == VENDOR_AMD_EBX || basic->ebx == VENDOR_HYGON_EBX))
+        sregs->tr.type &= (uint8_t)~TYPE_BUSY;
+}
+
 static void load_parts(const struct vcpu *vcpu, struct state_reader *in, const struct part *parts,
                        size_t count)
 {
     for (size_t i = 0; i < count && !in->failed; i++) {
         uint64_t data[PART_MAX_BYTES / sizeof(uint64_t)] = {0};
         state_get_bytes(in, parts[i].name, data, parts[i].size);
+        if (parts[i].set == KVM_SET_SREGS)
+            mend_task_register(vcpu->vm, (struct kvm_sregs *)(void *)data);
         const int error = in->failed ? 0 : kvm_call(vcpu->fd, parts[i].set, data);
         if (error < 0)
             state_refuse(in, parts[i].name, "KVM refuses it: %s", strerror(-error));
@@ -328,7 +346,7 @@ int arch_vcpu_save(const struct vcpu *vcpu, struct state_writer *out, const char
     int error = kvm_call(vcpu->fd, KVM_GET_MP_STATE, &mp_state);
     if (error < 0)
         return failed("the MP state", error);
-    state_put_map(out, key, 10);
+    state_put_map(out, key, VCPU_FIELDS);
     state_put_uint(out, "index", vcpu->index);
     state_put_uint(out, "tsc_khz", tsc_khz > 0 ? (uint32_t)tsc_khz : 0);
     error = save_parts(vcpu, out, PARTS(parts_first));
@@ -345,7 +363,7 @@ int arch_vcpu_save(const struct vcpu *vcpu, struct state_writer *out, const char
 
 void arch_vcpu_load(struct vcpu *vcpu, struct state_reader *in, const char *key)
 {
-    state_get_map(in, key, 10);
+    state_get_map(in, key, VCPU_FIELDS);
     (void)state_get_uint(in, "index", vcpu->index, vcpu->index);
     const uint32_t tsc_khz = (uint32_t)state_get_uint(in, "tsc_khz", 0, UINT32_MAX);
     if (in->failed)
