@@ -2,7 +2,7 @@
 # Build what is linked into our programs: Linux's user-space headers, BearSSL and libcbor, for musl.
 #
 # Usage: .setup/third-party.sh OUT LINUX_TREE
-#   OUT         gets include/ and lib/ (libbearssl.a, libcbor.a), and linux/include (kernel headers)
+#   OUT         gets include/ and lib/ (libbearssl.a, libcbor.a and the same as lib*-host.a), and linux/include (kernel headers)
 #   LINUX_TREE  an unpacked Linux source (kernel-config/build.sh unpacks it)
 # Sources come from Debian's source packages through apt, whose signature checks apply; the package lists live in OUT, so
 # that the machine's own configuration is read and never changed. A suite other than the machine's own is reached by
@@ -78,17 +78,23 @@ fi
 cflags="-Os -g0 -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fstack-protector-strong"
 mkdir -p "$out/include" "$out/lib"
 
-if [ ! -f "$out/lib/libbearssl.a" ]; then
+# Each twice: for musl (what ships) and for the host's libc (what the unit tests and fuzz targets link).
+bearssl() { # compiler flags library
+    objects=$out/src/bearssl/objects-$3
+    run "compiling BearSSL" make -C "$out/src/bearssl/tree" -j "$(nproc)" lib CC="$1" LD="$1" BUILD="$objects" CFLAGS="-W -Wall $2"
+    cp "$objects/libbearssl.a" "$out/lib/$3.tmp"
+    mv "$out/lib/$3.tmp" "$out/lib/$3"
+}
+
+if [ ! -f "$out/lib/libbearssl.a" ] || [ ! -f "$out/lib/libbearssl-host.a" ]; then
     fetch "$BEARSSL_SOURCE" "$BEARSSL_VERSION" "$BEARSSL_SUITE" "$out/src/bearssl"
     unpack "$BEARSSL_SOURCE" "$out/src/bearssl"
     say "compiling BearSSL $BEARSSL_VERSION"
-    run "compiling BearSSL" make -C "$out/src/bearssl/tree" -j "$(nproc)" lib CC=musl-gcc LD=musl-gcc CFLAGS="-W -Wall $cflags"
     cp "$out/src/bearssl/tree/inc/"*.h "$out/include/"
-    cp "$out/src/bearssl/tree/build/libbearssl.a" "$out/lib/libbearssl.a.tmp"
-    mv "$out/lib/libbearssl.a.tmp" "$out/lib/libbearssl.a"
+    bearssl musl-gcc "$cflags" libbearssl.a
+    bearssl gcc "-O1 -g -fPIC" libbearssl-host.a
 fi
 
-# libcbor twice: for musl (what ships) and for the host's libc (what the unit tests and fuzz targets link).
 libcbor() { # compiler flags library
     objects=$out/src/libcbor/objects-$3
     mkdir -p "$objects"
