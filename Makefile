@@ -148,8 +148,20 @@ AGENT_SOURCES := agent/parent.c agent/failure.c agent/backlog.c agent/lifecycle.
 	agent/client.c agent/event.c agent/answer.c agent/session.c agent/session_limits.c agent/server.c \
 	agent/session_checkpoint.c agent/session_resume.c \
 	agent/channel.c agent/http_link.c agent/http_serve.c agent/http_peer.c $(HTTP_SOURCES)
+# What the agent does to its guest around a snapshot, and what it tells the audit.
+AGENT_RESUME_SOURCES := agent/resume.c agent/resume/page.c agent/resume/identity.c agent/resume/secrets.c \
+	agent/resume/netlink.c agent/resume/sockets.c agent/drbg.c agent/facts.c agent/facts_net.c agent/facts_process.c
 $(eval $(call musl_program,agent,agent/main.c agent/process.c $(AGENT_SOURCES) $(AGENT_RESUME_SOURCES) $(PROTO_SOURCES) \
 	$(BASE_SOURCES),$(THIRD)/lib/libcbor.a $(THIRD)/lib/libbearssl.a))
+# The same agent with a step of a resume made to fail, for tests in a VM: its own table in place of the real one.
+MUSL_PROGRAMS += $(BUILD)/tests/guest/agent-faulty
+$(BUILD)/tests/guest/agent-faulty: $(call musl,tests/guest/agent-faulty.c agent/main.c agent/process.c $(AGENT_SOURCES) \
+		$(filter-out agent/resume.c,$(AGENT_RESUME_SOURCES)) $(PROTO_SOURCES) $(BASE_SOURCES)) $(BUILD)/tests/guest/resume-renamed.o
+	@mkdir -p $(@D)
+	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ $(THIRD)/lib/libcbor.a $(THIRD)/lib/libbearssl.a -o $@
+$(BUILD)/tests/guest/resume-renamed.o: $(BUILD)/musl/agent/resume.o
+	@mkdir -p $(@D)
+	@objcopy --redefine-sym resume_steps=real_resume_steps $< $@
 # The same agent under sanitizers, against a function that breaks the channel by hand and one that misbehaves.
 AGENT_TEST_PARTS := agent rude misbehave hello http-function
 AGENT_TEST_PARTS := $(patsubst %,$(BUILD)/tests/agent/%,$(AGENT_TEST_PARTS))
@@ -282,11 +294,16 @@ $(eval $(call unit_test,snapshot/files_test,tests/unit/snapshot/files_test.c $(S
 # ---- hostvmm: control ----------------------------------------------------------------------------------------------
 HOSTVMM_CONTROL_SOURCES := hostvmm/control/client.c hostvmm/control/dial.c hostvmm/control/doctor.c \
 	hostvmm/control/doctor_probe.c hostvmm/control/invoke.c hostvmm/control/output.c hostvmm/control/shutdown.c \
-	hostvmm/control/text.c
+	hostvmm/control/text.c hostvmm/control/lifeline.c hostvmm/control/lifeline_message.c
 CONTROL_TEST_SOURCES := $(HOSTVMM_CONTROL_SOURCES) tests/unit/control/fake.c $(PROTO_SOURCES) $(BASE_SOURCES)
 $(eval $(call unit_test,control/client_test,tests/unit/control/client_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/dial_test,tests/unit/control/dial_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/shutdown_test,tests/unit/control/shutdown_test.c $(CONTROL_TEST_SOURCES)))
+LIFELINE_SOURCES := hostvmm/control/lifeline.c hostvmm/control/lifeline_message.c $(PROTO_SOURCES) $(BASE_SOURCES)
+LIFELINE_TEST_SOURCES := tests/unit/control/lifeline_fixture.c $(LIFELINE_SOURCES)
+$(eval $(call unit_test,control/lifeline_test,tests/unit/control/lifeline_test.c $(LIFELINE_TEST_SOURCES)))
+$(eval $(call unit_test,control/lifeline_abuse_test,tests/unit/control/lifeline_abuse_test.c $(LIFELINE_TEST_SOURCES)))
+$(eval $(call fuzz_target,lifeline,tests/fuzz/lifeline.c $(LIFELINE_SOURCES)))
 $(eval $(call unit_test,control/doctor_test,tests/unit/control/doctor_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/invoke_test,tests/unit/control/invoke_test.c $(CONTROL_TEST_SOURCES)))
 

@@ -143,10 +143,7 @@ static int begin_life(const struct options *options)
         (void)snprintf(secrets, sizeof secrets, "%.480s/secrets", options->run);
         places = (struct resume_places){.generation = generation, .secrets = secrets};
     }
-    const int error = resume_begin_life(resume_get(), &places, !options->unix_path);
-    if (error)
-        log_error("cannot make this guest's identity: %s", strerror(-error));
-    return error;
+    return resume_begin_life(resume_get(), &places, !options->unix_path);
 }
 
 static int serve(const struct options *options)

@@ -76,7 +76,7 @@ void resume_end(struct session *session, const struct failure *failure)
         message.u.resumed.failure = failure_view(failure);
         log_warn("not resumed: %s", failure_text(failure, text, sizeof text));
     } else {
-        log_info("resumed as generation %" PRIu64 " in %" PRIu64 " us", snapshot->order.generation,
+        log_info("resumed as generation %" PRIu64 " in %" PRIu64 " us", resume_generation(resume_get()),
                  message.u.resumed.duration_us);
     }
     if (resumer)
@@ -230,6 +230,7 @@ static void take_steps(struct session *session)
 static void thaw(struct session *session)
 {
     const struct snapshot *snapshot = &session->snapshot;
+    const uint64_t generation = resume_generation(resume_get()); /* above the host's when that was not new */
     begin_step(session, "thaw");
     const int error = process_freeze(session->process, false);
     if (error) {
@@ -240,7 +241,7 @@ static void thaw(struct session *session)
     begin_step(session, "hooks");
     const struct proto_message resume = {
         .type = PROTO_RESUME,
-        .u.resume = {.timeout_ms = snapshot->hooks_timeout_ms, .generation = snapshot->order.generation},
+        .u.resume = {.timeout_ms = snapshot->hooks_timeout_ms, .generation = generation},
     };
     session->function.ops->send(&session->function, &resume);
     session_limit_state(session, snapshot->hooks_timeout_ms);
