@@ -16,8 +16,8 @@ struct drbg {
     int is_ready;
 };
 
-/* Wipe what there was and start from the kernel's random bytes (32, getrandom(2)) and `seed`; size 0: from the
- * kernel's alone. 0 or -errno, and then there is no state. */
+/* Wipe what there was and start from the kernel's random bytes (32, getrandom(2)) and `seed`; size 0: from
+ * the kernel's alone. 0 or -errno, and then there is no state. */
 int drbg_instantiate(struct drbg *drbg, const void *seed, size_t size);
 
 /* The same from given bytes only: what instantiate does with the kernel's and the host's put together. */

@@ -1,0 +1,245 @@
+/*
+ * The agent's side of a snapshot: a first identity, what to forget, and the steps that make a clone one of
+ * its own (resume.h has the order; each step is checked, and says which call failed). The parts are in
+ * agent/resume/; here are the table, the pool, the clock, and what they share.
+ *
+ * One instance a process, in static storage: nothing of a resume depends on memory being to be had, apart
+ * from the list of sockets.
+ */
+#include "agent/resume.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/random.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/base/fd.h"
+#include "agent/base/log.h"
+#include "agent/drbg.h"
+#include "agent/process.h"
+#include "agent/resume/parts.h"
+#include "agent/resume/state.h"
+
+#define NS_PER_S           INT64_C(1000000000)
+#define CLOCK_TOLERANCE_NS INT64_C(1000000)
+
+static struct resume resume_state = {.page = {.fd = -1}};
+
+struct resume *resume_get(void)
+{
+    return &resume_state;
+}
+
+int resume_why(char *why, int error, const char *what)
+{
+    (void)snprintf(why, RESUME_WHY_BYTES, "%s: %s", what, strerror(-error));
+    return error;
+}
+
+int resume_why_at(char *why, int error, const char *what, const char *path)
+{
+    (void)snprintf(why, RESUME_WHY_BYTES, "%s %s: %s", what, path, strerror(-error));
+    return error;
+}
+
+/* ---- entropy ---- */
+
+/*
+ * Both are needed: the first alone leaves the generator of a pool that is ready as it was until its next
+ * turn; the second makes that turn now. With our kernel it also renews TCP's key (kernel-config/WHY.md).
+ */
+static int reseed_kernel(const uint8_t *seed, char *why)
+{
+    struct {
+        struct rand_pool_info info;
+        uint8_t bytes[PROTO_SEED_BYTES];
+    } pool = {.info = {.entropy_count = PROTO_SEED_BYTES * 8, .buf_size = PROTO_SEED_BYTES}};
+    int error = 0;
+    int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return resume_why(why, -errno, "open /dev/urandom");
+    memcpy(pool.bytes, seed, PROTO_SEED_BYTES);
+    if (ioctl(fd, RNDADDENTROPY, &pool) < 0)
+        error = resume_why(why, -errno, "ioctl(RNDADDENTROPY)");
+    else if (ioctl(fd, RNDRESEEDCRNG) < 0)
+        error = resume_why(why, -errno, "ioctl(RNDRESEEDCRNG)");
+    explicit_bzero(&pool, sizeof pool);
+    fd_close(&fd);
+    return error;
+}
+
+static int step_entropy(struct resume *resume, const struct resume_order *order, char *why)
+{
+    drbg_forget(&resume->drbg);
+    int error = resume->in_guest ? reseed_kernel(order->seed, why) : 0;
+    if (error)
+        return error;
+    error = drbg_instantiate(&resume->drbg, order->seed, sizeof order->seed);
+    return error ? resume_why(why, error, "getrandom for the agent's generator") : 0;
+}
+
+/* ---- clock ---- */
+
+static int64_t clock_ns(clockid_t clock)
+{
+    struct timespec now;
+    (void)clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+/* The monotonic clock goes on as if there had been no snapshot; only the wall clock is stepped. */
+static int step_clock(struct resume *resume, const struct resume_order *order, char *why)
+{
+    if (!resume->in_guest)
+        return 0;
+    if (order->realtime_ns > INT64_MAX / 2)
+        return resume_why(why, -EINVAL, "the host's time is out of range");
+    const int64_t start = clock_ns(CLOCK_MONOTONIC);
+    const int64_t target = (int64_t)order->realtime_ns + start - (int64_t)order->received_ns;
+    const struct timespec time = {.tv_sec = (time_t)(target / NS_PER_S),
+                                  .tv_nsec = (long)(target % NS_PER_S)};
+    if (clock_settime(CLOCK_REALTIME, &time) < 0)
+        return resume_why(why, -errno, "clock_settime(CLOCK_REALTIME)");
+    const int64_t shown = clock_ns(CLOCK_REALTIME);
+    const int64_t took = clock_ns(CLOCK_MONOTONIC) - start; /* this processor may have been away */
+    if (shown < target - CLOCK_TOLERANCE_NS || shown > target + took + CLOCK_TOLERANCE_NS)
+        return resume_why(why, -ERANGE, "CLOCK_REALTIME does not show what was set");
+    return 0;
+}
+
+/* ---- sockets, identity, secrets, generation ---- */
+
+static int step_sockets(struct resume *resume, const struct resume_order *order, char *why)
+{
+    (void)order;
+    return resume->in_guest ? resume_sockets_destroy(why) : 0;
+}
+
+static int set_hostname(const char *name, char *why)
+{
+    char shown[PROTO_HOSTNAME_MAX_BYTES + 1] = "";
+    const size_t size = strnlen(name, PROTO_HOSTNAME_MAX_BYTES + 1);
+    if (size > PROTO_HOSTNAME_MAX_BYTES)
+        return resume_why(why, -EINVAL, "the host's name for this clone is too long");
+    if (sethostname(name, size) < 0)
+        return resume_why(why, -errno, "sethostname");
+    if (gethostname(shown, sizeof shown) < 0 || strncmp(shown, name, sizeof shown) != 0)
+        return resume_why(why, -EIO, "gethostname does not give the name that was set");
+    return 0;
+}
+
+static int step_identity(struct resume *resume, const struct resume_order *order, char *why)
+{
+    if (!resume->in_guest)
+        return 0;
+    int error = order->hostname[0] ? set_hostname(order->hostname, why) : 0;
+    if (error == 0)
+        error = resume_machine_id_write(resume->machine_id, false, why);
+    if (error == 0)
+        error = resume_boot_id_write(resume->boot_id, false, why);
+    return error;
+}
+
+static int step_secrets(struct resume *resume, const struct resume_order *order, char *why)
+{
+    return resume_secrets_write(resume->secrets, resume->in_guest ? FUNCTION_GID : (gid_t)-1, order->secrets,
+                                order->secret_count, why);
+}
+
+static int step_generation(struct resume *resume, const struct resume_order *order, char *why)
+{
+    const uint64_t next = resume->generation + 1;
+    const uint64_t generation = order->generation > next ? order->generation : next;
+    const bool has_page = resume->in_guest || resume->page.page;
+    const int error = has_page ? resume_page_write(&resume->page, generation, order->clone_id, why) : 0;
+    if (error == 0)
+        resume->generation = generation;
+    return error;
+}
+
+const struct resume_step resume_steps[] = {
+    {.name = "entropy", .run = step_entropy},
+    {.name = "clock", .run = step_clock},
+    {.name = "sockets", .run = step_sockets},
+    {.name = "identity", .run = step_identity},
+    {.name = "secrets", .run = step_secrets},
+    {.name = "generation", .run = step_generation},
+    {.name = NULL},
+};
+
+uint64_t resume_generation(const struct resume *resume)
+{
+    return resume->generation;
+}
+
+/* ---- the first life, and what a snapshot must not hold ---- */
+
+static int give_identity(struct resume *resume, char *why)
+{
+    int error = resume_machine_id_write(resume->machine_id, true, why);
+    if (error == 0)
+        error = resume_boot_id_write(resume->boot_id, true, why);
+    if (error == 0)
+        error = resume_mount_over(resume->machine_id, "/etc/machine-id", why);
+    if (error == 0)
+        error = resume_mount_over(resume->boot_id, "/proc/sys/kernel/random/boot_id", why);
+    return error;
+}
+
+static int copy_place(char *to, const char *from)
+{
+    const size_t size = from ? strlen(from) : 0;
+    if (size >= RESUME_PLACE_BYTES)
+        return -ENAMETOOLONG;
+    if (size > 0)
+        memcpy(to, from, size);
+    to[size] = '\0';
+    return 0;
+}
+
+int resume_begin_life(struct resume *resume, const struct resume_places *places, int in_guest)
+{
+    char why[RESUME_WHY_BYTES] = "a path is too long";
+    resume->in_guest = in_guest != 0;
+    resume_page_close(&resume->page);
+    int error = copy_place(resume->machine_id, places->machine_id);
+    if (error == 0)
+        error = copy_place(resume->boot_id, places->boot_id);
+    if (error == 0)
+        error = copy_place(resume->secrets, places->secrets);
+    if (error == 0 && places->generation)
+        error = resume_page_open(&resume->page, places->generation, 1, why);
+    if (error == 0) {
+        resume->generation = 1;
+        error = drbg_instantiate(&resume->drbg, NULL, 0);
+        if (error)
+            (void)resume_why(why, error, "getrandom for the agent's generator");
+    }
+    if (error == 0 && in_guest)
+        error = give_identity(resume, why);
+    if (error)
+        log_error("cannot give this guest an identity: %s", why);
+    return error;
+}
+
+/* Clean pages of the image come back from the drive; in a snapshot they would only be read and stored. */
+static int drop_page_cache(char *why)
+{
+    sync();
+    const int error = fd_write_file("/proc/sys/vm/drop_caches", "3");
+    return error ? resume_why(why, error, "write /proc/sys/vm/drop_caches") : 0;
+}
+
+int resume_forget(struct resume *resume, char *why)
+{
+    drbg_forget(&resume->drbg);
+    const int error = resume_secrets_remove(resume->secrets, why);
+    if (error)
+        return error;
+    return resume->in_guest ? drop_page_cache(why) : 0;
+}
