@@ -163,7 +163,7 @@ $(BUILD)/tests/guest/resume-renamed.o: $(BUILD)/musl/agent/resume.o
 	@mkdir -p $(@D)
 	@objcopy --redefine-sym resume_steps=real_resume_steps $< $@
 # The same agent under sanitizers, against a function that breaks the channel by hand and one that misbehaves.
-AGENT_TEST_PARTS := agent rude misbehave hello http-function
+AGENT_TEST_PARTS := agent rude misbehave hello http-function identity identity-twin
 AGENT_TEST_PARTS := $(patsubst %,$(BUILD)/tests/agent/%,$(AGENT_TEST_PARTS))
 $(BUILD)/tests/agent/agent: $(call unit,agent/main.c agent/process.c $(AGENT_SOURCES) $(AGENT_RESUME_SOURCES) $(PROTO_SOURCES) \
 		$(BASE_SOURCES))
@@ -172,7 +172,7 @@ $(BUILD)/tests/agent/agent: $(call unit,agent/main.c agent/process.c $(AGENT_SOU
 $(BUILD)/tests/agent/rude: $(call musl,tests/unit/agent/rude.c agent/base/fd.c $(PROTO_SOURCES))
 	@mkdir -p $(@D)
 	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ $(THIRD)/lib/libcbor.a -o $@
-$(BUILD)/tests/agent/misbehave $(BUILD)/tests/agent/hello: $(BUILD)/tests/agent/%: $(BUILD)/functions/%/bootstrap
+$(patsubst %,$(BUILD)/tests/agent/%,misbehave hello identity identity-twin): $(BUILD)/tests/agent/%: $(BUILD)/functions/%/bootstrap
 	@mkdir -p $(@D)
 	@cp $< $@
 $(BUILD)/tests/agent/http-function: $(BUILD)/tests/guest/http-function
@@ -181,21 +181,24 @@ $(BUILD)/tests/agent/http-function: $(BUILD)/tests/guest/http-function
 AGENT_STAGE_SOURCES := tests/unit/agent/stage.c tests/unit/agent/talk.c tests/unit/agent/fake_process.c \
 	tests/unit/agent/fake_resume.c \
 	$(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES)
+AGENT_SNAPSHOT_SOURCES := tests/unit/agent/snapshot_stage.c tests/unit/agent/snapshot_talk.c $(AGENT_STAGE_SOURCES)
 $(eval $(call unit_test,agent_session_test,tests/unit/agent/session_test.c $(AGENT_STAGE_SOURCES)))
 $(eval $(call unit_test,agent_session_flow_test,tests/unit/agent/session_flow_test.c $(AGENT_STAGE_SOURCES)))
 $(eval $(call unit_test,agent_session_checkpoint_test,tests/unit/agent/session_checkpoint_test.c \
-	tests/unit/agent/snapshot_talk.c $(AGENT_STAGE_SOURCES)))
+	$(AGENT_SNAPSHOT_SOURCES)))
 $(eval $(call unit_test,agent_session_resume_test,tests/unit/agent/session_resume_test.c \
-	tests/unit/agent/snapshot_talk.c $(AGENT_STAGE_SOURCES)))
+	$(AGENT_SNAPSHOT_SOURCES)))
 $(eval $(call unit_test,agent_session_clone_test,tests/unit/agent/session_clone_test.c \
-	tests/unit/agent/snapshot_talk.c $(AGENT_STAGE_SOURCES)))
+	$(AGENT_SNAPSHOT_SOURCES)))
 $(eval $(call unit_test,agent_session_http_test,tests/unit/agent/session_http_test.c \
-	tests/unit/agent/snapshot_talk.c $(AGENT_STAGE_SOURCES)))
+	$(AGENT_SNAPSHOT_SOURCES)))
 AGENT_HOST_SOURCES := tests/unit/agent/host.c tests/unit/agent/talk.c agent/base/fd.c $(PROTO_SOURCES)
 $(eval $(call unit_test,agent_host_test,tests/unit/agent/host_test.c $(AGENT_HOST_SOURCES)))
 $(eval $(call unit_test,agent_host_failure_test,tests/unit/agent/host_failure_test.c $(AGENT_HOST_SOURCES)))
 $(eval $(call unit_test,agent_host_http_test,tests/unit/agent/host_http_test.c $(AGENT_HOST_SOURCES)))
-$(patsubst %,$(BUILD)/tests/unit/%,agent_host_test agent_host_failure_test agent_host_http_test): | $(AGENT_TEST_PARTS)
+$(eval $(call unit_test,agent_host_snapshot_test,tests/unit/agent/host_snapshot_test.c \
+	tests/unit/agent/snapshot_talk.c $(AGENT_HOST_SOURCES)))
+$(patsubst %,$(BUILD)/tests/unit/agent_host%,_test _failure_test _http_test _snapshot_test): | $(AGENT_TEST_PARTS)
 # end of agent
 
 # ---- init, rootfs ----------------------------------------------------------------------------------------------
@@ -232,7 +235,8 @@ $(IMAGES): $(BUILD)/images/%.erofs: $(BUILD)/functions/%/bootstrap $(BUILD)/init
 
 # ---- hostvmm: core (main, config, vm, vcpu, memory, bus, boot, arch, serial) --------------------------------------
 HOSTVMM_ARCH_SOURCES := hostvmm/arch/x86_64/layout.c hostvmm/arch/x86_64/cpu.c hostvmm/arch/x86_64/cpuid.c \
-	hostvmm/arch/x86_64/boot.c hostvmm/arch/x86_64/acpi.c hostvmm/arch/x86_64/aml.c hostvmm/arch/x86_64/state.c
+	hostvmm/arch/x86_64/boot.c hostvmm/arch/x86_64/acpi.c hostvmm/arch/x86_64/aml.c hostvmm/arch/x86_64/state.c \
+	hostvmm/arch/x86_64/cpu_features.c
 HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/files.c hostvmm/vm.c \
 	hostvmm/vcpu.c hostvmm/memory.c hostvmm/bus.c hostvmm/console.c hostvmm/timeline.c hostvmm/boot/kernel.c \
 	hostvmm/boot/elf.c hostvmm/boot/bzimage.c hostvmm/boot/load.c hostvmm/boot/image.c hostvmm/device/serial.c \
@@ -247,6 +251,8 @@ $(eval $(call unit_test,hostvmm/boot_test,tests/unit/hostvmm/boot_test.c tests/u
 $(eval $(call unit_test,hostvmm/acpi_test,tests/unit/hostvmm/acpi_test.c hostvmm/arch/x86_64/acpi.c \
 	hostvmm/arch/x86_64/aml.c hostvmm/arch/x86_64/layout.c))
 $(eval $(call unit_test,hostvmm/cpuid_test,tests/unit/hostvmm/cpuid_test.c hostvmm/arch/x86_64/cpuid.c))
+$(eval $(call unit_test,hostvmm/cpu_features_test,tests/unit/hostvmm/cpu_features_test.c \
+	hostvmm/arch/x86_64/cpu_features.c hostvmm/arch/x86_64/cpuid.c))
 $(eval $(call unit_test,hostvmm/serial_test,tests/unit/hostvmm/serial_test.c hostvmm/device/serial.c \
 	hostvmm/device/lifecycle.c hostvmm/device/irq.c hostvmm/snapshot/codec.c))
 $(eval $(call unit_test,hostvmm/vmgenid_test,tests/unit/hostvmm/vmgenid_test.c hostvmm/device/vmgenid.c \

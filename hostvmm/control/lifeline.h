@@ -23,6 +23,7 @@
 
 #define LIFELINE_STEPS_MAX   24
 #define LIFELINE_SECRETS_MAX 16
+#define LIFELINE_FACTS_MAX   64
 #define LIFELINE_WHY_BYTES   320
 
 struct lifeline_secret {
@@ -42,8 +43,9 @@ struct lifeline_resume {
 };
 
 struct lifeline_outcome {
-    int error; /* 0; -EREMOTEIO the agent reports a failure; -ECONNREFUSED, -ECONNRESET, -ETIMEDOUT, -EPROTO
-                */
+    int error; /* 0; -EREMOTEIO the agent reports a failure; -ECONNREFUSED it went before it said hello,
+                  -ECONNRESET after; -ETIMEDOUT; -EPROTO it said what it must not. After all but 0 and
+                  -EREMOTEIO the connection is closed */
     char why[LIFELINE_WHY_BYTES];        /* for people; names the step that failed */
     char step[PROTO_NAME_MAX_BYTES + 1]; /* that failed; empty when none did */
     struct {
@@ -67,13 +69,21 @@ struct lifeline {
     struct loop_source limit;
     int fd;
     int limit_fd;
-    int exchange; /* private */
-    bool greeted; /* hello of the agent's has come */
+    uint32_t limit_ms;
+    int exchange;  /* private */
+    bool greeted;  /* hello of the agent's has come */
+    bool hello_in; /* our own was put into a request */
+    bool deaf;     /* the agent takes no more; what it said may still be read */
+    bool asked;    /* the request that the agent answers is among those in `request` */
     lifeline_done *done;
     lifeline_fact *fact;
     void *context;
+    unsigned fact_count;
     struct lifeline_outcome outcome;
+    struct lifeline_resume order; /* kept until it can be sent, then wiped */
+    char hostname[PROTO_HOSTNAME_MAX_BYTES + 1];
     uint8_t *request; /* allocated: frames to send, wiped when sent (seed, secrets) */
+    size_t request_room;
     size_t request_bytes;
     size_t request_sent;
     struct frame_reader reader;
@@ -87,7 +97,12 @@ void lifeline_fini(struct lifeline *lifeline);
 int lifeline_open(struct lifeline *lifeline, int fd);
 bool lifeline_is_open(const struct lifeline *lifeline);
 
-/* Begin an exchange; 0, or -errno and `done` will not be called. -EBUSY while one is under way, -ENOTCONN. */
+/*
+ * Begin an exchange; 0, or -errno and `done` will not be called. -EBUSY while one is under way; -ENOTCONN no
+ * connection, or it ended since; -EINVAL a field is outside the protocol's limits; -ENOMEM.
+ * A resume's time is read when RESUME is sent, which waits for the agent's hello: not for the seconds that a
+ * guest may need to come that far. The order is copied; its secrets' data are the caller's until `done`.
+ */
 int lifeline_checkpoint(struct lifeline *lifeline, uint32_t limit_ms, lifeline_done *done, void *context);
 int lifeline_resume(struct lifeline *lifeline, const struct lifeline_resume *resume, uint32_t limit_ms,
                     lifeline_done *done, void *context);
