@@ -73,8 +73,8 @@ static void start_agent(struct host *host)
     host->agent = fork();
     if (host->agent == 0) {
         dup2(pipe_fds[1], STDERR_FILENO);
-        execl(program, "agent", "--listen", listen, "--function", host->directory, "--init-limit-ms",
-              INIT_LIMIT_MS, (char *)NULL);
+        execl(program, "agent", "--listen", listen, "--function", host->directory, "--run", host->directory,
+              "--init-limit-ms", INIT_LIMIT_MS, (char *)NULL);
         _exit(126);
     }
     close(pipe_fds[1]);
@@ -128,10 +128,10 @@ int host_tear_down(void **state)
         code = agent_end(host);
     }
     char path[128];
-    const char *const files[] = {"mode", "bootstrap", "agent.sock"};
-    for (size_t i = 0; i < 3; i++) {
+    const char *const files[] = {"mode", "bootstrap", "agent.sock", "generation", "secrets/token", "secrets"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         path_in(path, sizeof path, host->directory, files[i]);
-        (void)unlink(path);
+        (void)remove(path);
     }
     (void)rmdir(host->directory);
     if (code != 0 || getenv("V")) {

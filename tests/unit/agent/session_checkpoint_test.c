@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "agent/proto/errors.h"
-#include "tests/unit/agent/snapshot_talk.h"
+#include "tests/unit/agent/snapshot_stage.h"
 
 /* The state's time is up, without waiting for it. */
 static void pass_limit(void)

@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 #include "agent/proto/errors.h"
-#include "tests/unit/agent/snapshot_talk.h"
+#include "tests/unit/agent/snapshot_stage.h"
 
 /* The process in hand was killed, the steps were taken when it was gone, and a fresh one starts. */
 static void fresh_process_goes_well(struct talk *host, int starts)

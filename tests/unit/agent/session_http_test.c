@@ -19,7 +19,7 @@
 #include <cmocka.h>
 
 #include "agent/proto/errors.h"
-#include "tests/unit/agent/snapshot_talk.h"
+#include "tests/unit/agent/snapshot_stage.h"
 
 #define API "/2018-06-01/runtime/"
 

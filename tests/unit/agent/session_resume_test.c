@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 #include "agent/proto/errors.h"
-#include "tests/unit/agent/snapshot_talk.h"
+#include "tests/unit/agent/snapshot_stage.h"
 
 /* ---- as it should be ------------------------------------------------------------------------------- */
 
