@@ -209,10 +209,22 @@ static int ask_agent(struct capture *capture)
 
 void capture_init(struct capture *capture, struct machine *machine, struct loop *loop)
 {
-    *capture = (struct capture){.machine = machine, .saver = {.above = -1, .directory = -1, .memory = -1}};
-    for (unsigned i = 0; i < SNAPSHOT_LAYERS_MAX; i++)
-        capture->parent.layers[i].fd = -1;
-    lifeline_init(&capture->lifeline, loop);
+    /* The rest is large, and set when there is something to do. */
+    capture->machine = machine;
+    capture->loop = loop;
+    capture->busy = false;
+}
+
+static void prepare(struct capture *capture)
+{
+    capture->result = (struct capture_result){.error = 0};
+    capture->uniqueness = (struct uniqueness){.resume = {.hooks_limit_ms = capture->request.hooks_ms}};
+    capture->saver.above = capture->saver.directory = capture->saver.memory = -1;
+    capture->saver.changed = NULL;
+    capture->parent.layer_count = 0;
+    capture->parent.file = NULL;
+    lifeline_init(&capture->lifeline, capture->loop);
+    state_writer_init(&capture->parts);
 }
 
 int capture_begin(struct capture *capture, const struct capture_request *request, capture_done *done,
@@ -224,9 +236,7 @@ int capture_begin(struct capture *capture, const struct capture_request *request
     capture->request = *request;
     capture->done = done;
     capture->context = context;
-    capture->result = (struct capture_result){.error = 0};
-    capture->uniqueness = (struct uniqueness){.resume = {.hooks_limit_ms = request->hooks_ms}};
-    state_writer_init(&capture->parts);
+    prepare(capture);
     int error = request->parent[0] ? open_parent(capture) : 0;
     if (error == 0)
         error = saver_begin(&capture->saver, request->out, capture->result.why);
@@ -248,6 +258,9 @@ int capture_begin(struct capture *capture, const struct capture_request *request
 
 void capture_fini(struct capture *capture)
 {
+    if (!capture->busy)
+        return;
+    capture->busy = false;
     saver_fini(&capture->saver);
     snapshot_close(&capture->parent);
     state_writer_fini(&capture->parts);

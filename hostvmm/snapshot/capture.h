@@ -35,6 +35,7 @@ typedef void capture_done(void *context, const struct capture_result *result);
 
 struct capture {
     struct machine *machine;
+    struct loop *loop;
     struct lifeline lifeline;
     struct capture_request request;
     struct uniqueness uniqueness;

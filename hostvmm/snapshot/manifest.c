@@ -90,6 +90,7 @@ static void load_memory(struct snapshot *snapshot, struct state_reader *in)
     snapshot->layer_count = state_get_array(in, "layers", SNAPSHOT_LAYERS_MAX);
     for (unsigned i = 0; i < snapshot->layer_count; i++) {
         struct snapshot_layer *layer = &snapshot->layers[i];
+        layer->fd = -1;
         state_get_map(in, NULL, 2);
         state_get_bytes(in, "id", layer->id, sizeof layer->id);
         state_get_text(in, "path", layer->path, sizeof layer->path);

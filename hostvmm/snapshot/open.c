@@ -108,9 +108,9 @@ static int parse(struct snapshot *snapshot, char *why)
 
 int snapshot_open(struct snapshot *snapshot, const char *path, char *why)
 {
-    *snapshot = (struct snapshot){.file = NULL};
-    for (unsigned i = 0; i < SNAPSHOT_LAYERS_MAX; i++)
-        snapshot->layers[i].fd = -1;
+    /* Its tables are large and mostly unused: what the manifest does not fill in is not touched. */
+    snapshot->file = NULL;
+    snapshot->layer_count = snapshot->run_count = 0;
     if (strlen(path) > CONFIG_PATH_MAX)
         return say(why, -ENAMETOOLONG, path);
     (void)snprintf(snapshot->path, sizeof snapshot->path, "%s", path);
@@ -130,7 +130,7 @@ int snapshot_open(struct snapshot *snapshot, const char *path, char *why)
 
 void snapshot_close(struct snapshot *snapshot)
 {
-    for (unsigned i = 0; i < SNAPSHOT_LAYERS_MAX; i++)
+    for (unsigned i = 0; i < snapshot->layer_count; i++)
         fd_close(&snapshot->layers[i].fd);
     snapshot->layer_count = 0;
     free(snapshot->file);

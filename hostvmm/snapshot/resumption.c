@@ -88,7 +88,10 @@ static void on_timer(void *context, uint32_t events)
 
 void resumption_init(struct resumption *resumption, struct machine *machine, struct loop *loop)
 {
-    *resumption = (struct resumption){.machine = machine, .timer_fd = -1, .timer = {.fd = -1}};
+    resumption->machine = machine;
+    resumption->timer_fd = resumption->timer.fd = -1;
+    resumption->done = NULL;
+    resumption->under_way = false;
     lifeline_init(&resumption->lifeline, loop);
 }
 

@@ -88,7 +88,8 @@ struct snapshot {
 
 /*
  * Read the state file, check its header and digest, parse what the machine is, open its memory files. Their
- * sizes are checked, their contents are not (snapshot_verify). -EBADMSG damaged or not a snapshot, -ENOENT,
+ * sizes are checked, their contents are not (snapshot_verify). `snapshot` needs no initialisation, but one
+ * that is open must be closed first. -EBADMSG damaged or not a snapshot, -ENOENT,
  * -EPROTONOSUPPORT another version or architecture, -errno.
  */
 int snapshot_open(struct snapshot *snapshot, const char *path, char *why);

@@ -39,8 +39,10 @@ static int add_secret(struct uniqueness *uniqueness, const struct config_secret 
 int uniqueness_init(struct uniqueness *uniqueness, const struct config *config)
 {
     int error = 0;
-    memset(uniqueness, 0, sizeof *uniqueness);
     uniqueness->resume.hooks_limit_ms = config->hooks_ms;
+    uniqueness->resume.secret_count = 0;
+    uniqueness->secrets = NULL;
+    uniqueness->secret_bytes = 0;
     if (config->secret_count == 0)
         return 0;
     uniqueness->secrets = malloc((size_t)config->secret_count * PROTO_SECRET_MAX_BYTES);
