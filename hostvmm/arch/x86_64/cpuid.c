@@ -4,8 +4,8 @@
  *
  * The guest sees one package of vcpu_count cores with one thread each, whatever the host looks like: KVM's
  * list carries the numbers of the host CPU that answered, which would make Linux build wrong domains.
- * Features are never added beyond KVM's list, but for two it leaves to us: the hypervisor bit and the TSC
- * deadline timer.
+ * Hidden is what a snapshot could not hold. Features are never added beyond KVM's list, but for two it leaves
+ * to us: the hypervisor bit and the TSC deadline timer.
  */
 #include "hostvmm/arch/x86_64/cpuid.h"
 
@@ -19,17 +19,27 @@
 #define LEAF_FEATURES            0x1u
 #define LEAF_CACHES_INTEL        0x4u
 #define LEAF_EXTENDED            0x7u
+#define LEAF_PERFMON             0xau
 #define LEAF_TOPOLOGY            0xbu
 #define LEAF_XSAVE               0xdu
+#define LEAF_SGX                 0x12u
+#define LEAF_TRACE               0x14u
 #define LEAF_TSC                 0x15u
+#define LEAF_BRANCH_RECORDS      0x1cu
 #define LEAF_TILE                0x1du
 #define LEAF_TMUL                0x1eu
 #define LEAF_TOPOLOGY_2          0x1fu
+#define LEAF_PERFMON_EXT         0x23u
 #define LEAF_HYPERVISOR          0x40000000u
 #define LEAF_HYPERVISOR_TSC      0x40000010u
+#define LEAF_FEATURES_AMD        0x80000001u
 #define LEAF_SIZES_AMD           0x80000008u
+#define LEAF_SVM                 0x8000000au
+#define LEAF_IBS_AMD             0x8000001bu
 #define LEAF_CACHES_AMD          0x8000001du
 #define LEAF_TOPOLOGY_AMD        0x8000001eu
+#define LEAF_ENCRYPTION_AMD      0x8000001fu
+#define LEAF_PERFMON_AMD         0x80000022u
 
 #define FEATURE_ECX_TSC_DEADLINE (1u << 24)
 #define FEATURE_ECX_HYPERVISOR   (1u << 31)
@@ -186,6 +196,37 @@ static int edit_frequencies(struct kvm_cpuid2 *table, const struct cpuid_machine
     return 0;
 }
 
+/*
+ * What holds state that is not saved, or none that another machine could take over: nested virtualisation,
+ * enclaves, processor trace, performance counters, memory encryption.
+ */
+static void hide_what_cannot_be_saved(struct kvm_cpuid2 *table)
+{
+    static const uint32_t leaves[] = {LEAF_PERFMON,     LEAF_SGX, LEAF_TRACE,   LEAF_BRANCH_RECORDS,
+                                      LEAF_PERFMON_EXT, LEAF_SVM, LEAF_IBS_AMD, LEAF_ENCRYPTION_AMD,
+                                      LEAF_PERFMON_AMD};
+    static const struct {
+        uint32_t function, leaf, eax, ebx, ecx, edx;
+    } features[] = {
+        {LEAF_FEATURES, 0, 0, 0, 1u << 5 | 1u << 6 | 1u << 15, 0},     /* vmx, smx, pdcm */
+        {LEAF_EXTENDED, 0, 0, 1u << 2 | 1u << 25, 1u << 30, 1u << 19}, /* sgx, intel_pt, sgx_lc, arch_lbr */
+        {LEAF_EXTENDED, 1, 1u << 8, 0, 0, 0},                          /* arch_perfmon_ext */
+        /* svm, ibs, skinit, perfctr_core, perfctr_nb, perfctr_llc */
+        {LEAF_FEATURES_AMD, 0, 0, 0, 1u << 2 | 1u << 10 | 1u << 12 | 3u << 23 | 1u << 28, 0},
+    };
+    for (size_t i = 0; i < sizeof leaves / sizeof leaves[0]; i++)
+        remove_leaf(table, leaves[i]);
+    for (size_t i = 0; i < sizeof features / sizeof features[0]; i++) {
+        struct kvm_cpuid_entry2 *entry = find(table, features[i].function, features[i].leaf);
+        if (!entry)
+            continue;
+        entry->eax &= ~features[i].eax;
+        entry->ebx &= ~features[i].ebx;
+        entry->ecx &= ~features[i].ecx;
+        entry->edx &= ~features[i].edx;
+    }
+}
+
 static void edit_entry(struct kvm_cpuid_entry2 *entry, const struct cpuid_machine *machine, unsigned index)
 {
     switch (entry->function) {
@@ -214,6 +255,7 @@ int cpuid_edit(struct kvm_cpuid2 *table, const struct cpuid_machine *machine, un
     for (uint32_t i = 0; i < table->nent; i++)
         edit_entry(&table->entries[i], machine, index);
     drop_tiles_without_state(table);
+    hide_what_cannot_be_saved(table);
     const struct kvm_cpuid_entry2 *basic = find(table, LEAF_BASIC_MAX, 0);
     const uint32_t basic_max = basic ? basic->eax : 0;
     int error = 0;

@@ -219,14 +219,42 @@ static void a_full_table_is_an_error(void **state)
     (void)state;
     intel(true);
     while (table->nent < CPUID_ENTRIES_MAX)
-        add(0x12, table->nent, true, 0, 0, 0, 0);
+        add(0x18, table->nent, true, 0, 0, 0, 0);
     assert_int_equal(cpuid_edit(table, &one, 0), -ENOSPC);
     assert_true(table->nent <= CPUID_ENTRIES_MAX);
+}
+
+/* Whose state no snapshot holds: nested virtualisation, enclaves, traces, counters. */
+static void what_cannot_be_saved_is_hidden(void **state)
+{
+    (void)state;
+    const struct cpuid_machine machine = {.vcpu_count = 1};
+    intel(false);
+    add(0xa, 0, false, 0x7300404, 0, 0, 0x603);
+    add(0x12, 0, true, 1, 0, 0, 0);
+    add(0x14, 0, true, 1, 0xf, 0x7, 0);
+    table->entries[1].ecx |= 1u << 5 | 1u << 15;
+    assert_int_equal(cpuid_edit(table, &machine, 0), 0);
+    assert_int_equal(cpuid_find(table, 1, 0)->ecx & (1u << 5 | 1u << 15), 0);
+    assert_int_equal(cpuid_find(table, 7, 0)->ebx & (1u << 2 | 1u << 25), 0);
+    assert_true(cpuid_find(table, 7, 0)->ebx >> 5 & 1);
+    assert_null(cpuid_find(table, 0xa, 0));
+    assert_null(cpuid_find(table, 0x12, 0));
+    assert_null(cpuid_find(table, 0x14, 0));
+    amd();
+    add(0x80000001, 0, false, 0xa20f10, 0, 0x00c003f7, 0x2fd3fbff);
+    add(0x8000000a, 0, false, 1, 0x8000, 0, 0x119b9cff);
+    add(0x8000001f, 0, false, 0x1780f, 0, 0, 0);
+    assert_int_equal(cpuid_edit(table, &machine, 0), 0);
+    assert_int_equal(cpuid_find(table, 0x80000001, 0)->ecx, 0x004003f3);
+    assert_null(cpuid_find(table, 0x8000000a, 0));
+    assert_null(cpuid_find(table, 0x8000001f, 0));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_cannot_be_saved_is_hidden),
         cmocka_unit_test(topology_fits_every_machine),
         cmocka_unit_test(intel_leaves_are_this_machines),
         cmocka_unit_test(amd_leaves_are_this_machines),
