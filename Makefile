@@ -38,7 +38,7 @@ UNIT_CC := gcc
 UNIT_CFLAGS := $(CSTD) $(WARNINGS) -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
 	-fno-sanitize-recover=undefined $(INCLUDES)
 # BearSSL calls nothing of a libc but memory functions: one build serves both.
-UNIT_LIBS := $(THIRD)/lib/libcbor-host.a $(THIRD)/lib/libbearssl.a -lcmocka -lpthread
+UNIT_LIBS := $(THIRD)/lib/libcbor-host.a $(THIRD)/lib/libbearssl-host.a -lcmocka -lpthread
 
 # Fuzz targets: clang's libFuzzer with the same sanitizers.
 FUZZ_CC := clang
@@ -82,7 +82,7 @@ define fuzz_target
 FUZZ_TARGETS += $(BUILD)/tests/fuzz/$(1)
 $(BUILD)/tests/fuzz/$(1): $(call fuzz,$(2))
 	@mkdir -p $$(@D)
-	$$(QUIET_LD)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer $$^ $(THIRD)/lib/libcbor-host.a $(THIRD)/lib/libbearssl.a -lpthread -o $$@
+	$$(QUIET_LD)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer $$^ $(THIRD)/lib/libcbor-host.a $(THIRD)/lib/libbearssl-host.a -lpthread -o $$@
 endef
 
 BASE_SOURCES := agent/base/log.c agent/base/fd.c agent/base/loop.c
@@ -353,7 +353,9 @@ $(eval $(call musl_program,tests/guest/scribe,tests/guest/scribe.c))
 $(eval $(call musl_program,tests/guest/quitter,tests/guest/quitter.c))
 $(eval $(call musl_program,tests/guest/http-function,tests/guest/http-function.c))
 $(eval $(call musl_program,tests/guest/kernel-features,tests/guest/kernel-features-limits.c tests/guest/kernel-features-machine.c tests/guest/kernel-features.c))
-GUEST_INITRAMFS := $(foreach guest,poweroff facts drive devices kernel-features,$(BUILD)/tests/guest/$(guest).cpio)
+$(eval $(call musl_program,tests/guest/resume-steps,tests/guest/resume-steps.c tests/guest/resume-sockets.c \
+	$(AGENT_RESUME_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libbearssl.a))
+GUEST_INITRAMFS := $(foreach guest,poweroff facts drive devices kernel-features resume-steps,$(BUILD)/tests/guest/$(guest).cpio)
 $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
 	@rootfs/initramfs.sh $< $@
 

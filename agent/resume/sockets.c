@@ -20,7 +20,11 @@
 #include "agent/base/fd.h"
 #include "agent/resume/parts.h"
 
-enum { PASSES_MAX = 64, ANSWER_BYTES = 32768 };
+enum {
+    PASSES_MAX = 64,
+    ANSWER_BYTES = 32768,
+    QUEUE_BYTES = RESUME_SOCKETS_BATCH * 4096 /* an error for each of a batch, with the kernel's overhead */
+};
 
 struct work {
     int fd;
@@ -42,7 +46,7 @@ static int without_diag(const char *call, int error, char *why)
 
 static int open_diag(struct work *work, char *why)
 {
-    static const int one = 1;
+    static const int one = 1, queue_bytes = QUEUE_BYTES;
     static const struct timeval limit = {.tv_sec = 2}; /* the kernel answers within the call that asks */
     work->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
     if (work->fd < 0)
@@ -50,6 +54,7 @@ static int open_diag(struct work *work, char *why)
                    ? without_diag("socket(NETLINK_SOCK_DIAG)", -errno, why)
                    : resume_why(why, -errno, "socket(NETLINK_SOCK_DIAG)");
     if (setsockopt(work->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0 ||
+        setsockopt(work->fd, SOL_SOCKET, SO_RCVBUFFORCE, &queue_bytes, sizeof queue_bytes) < 0 ||
         setsockopt(work->fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one) < 0)
         return resume_why(why, -errno, "setsockopt on NETLINK_SOCK_DIAG");
     return 0;
