@@ -285,6 +285,8 @@ $(eval $(call unit_test,virtio/vsock_reset_test,tests/unit/virtio/vsock_reset_te
 	$(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,virtio_blk,tests/fuzz/virtio_blk.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,vsock,tests/fuzz/vsock.c $(VIRTIO_TEST_SOURCES)))
+$(eval $(call fuzz_target,devices_load,tests/fuzz/devices_load.c hostvmm/device/serial.c hostvmm/device/lifecycle.c \
+	hostvmm/device/vmgenid.c $(VIRTIO_TEST_SOURCES)))
 
 # ---- hostvmm: snapshot ---------------------------------------------------------------------------------------------
 HOSTVMM_SNAPSHOT_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/header.c hostvmm/snapshot/manifest.c \
