@@ -2,9 +2,9 @@
  * Fuzz target: bytes as a stream from a peer, through frame reader, decoder and payload assembly.
  *
  * Invariants beside the sanitizers': a refusal always says why; what decodes encodes to the very same bytes
- * (but for a hello of another version, of which only the version is kept); slices lie inside the frame; an
- * assembly never goes past its total. The seeds in corpus/proto are the samples of tests/unit/proto, written
- * by proto-seeds.
+ * (but for a hello of another version, of which only the version is kept), in one part and in two; a body
+ * ends its frame; an assembly never goes past its total. The seeds in corpus/proto are the samples of
+ * tests/unit/proto, written by proto-seeds.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -34,11 +34,13 @@ static void check_message(struct proto_slice body, struct payload_assembly *asse
     CHECK(proto_encode(&message, again, sizeof again) == (int64_t)(PROTO_HEADER_BYTES + body.size));
     CHECK(proto_body_size(again) == (int64_t)body.size);
     CHECK(memcmp(again + PROTO_HEADER_BYTES, body.data, body.size) == 0);
+    const struct proto_slice part = proto_body(&message);
+    CHECK(part.size == 0 || part.data + part.size == body.data + body.size); /* a body ends its frame */
+    const size_t head_size = PROTO_HEADER_BYTES + body.size - part.size;
+    CHECK(proto_encode_head(&message, again, sizeof again) == (int64_t)head_size);
+    CHECK(memcmp(again + PROTO_HEADER_BYTES, body.data, body.size - part.size) == 0);
     if (message.type != PROTO_INVOKE && message.type != PROTO_RESPONSE)
         return;
-    const struct proto_slice part =
-        message.type == PROTO_INVOKE ? message.u.invoke.body : message.u.response.body;
-    CHECK(part.data >= body.data && part.data + part.size <= body.data + body.size);
     if (assembly->id[0] == '\0' && payload_begin(assembly, &message, &why) < 0)
         return;
     static uint8_t payload[PROTO_PAYLOAD_MAX_BYTES];

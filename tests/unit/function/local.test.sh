@@ -34,6 +34,13 @@ counts() { # as wordcount answers
 }
 function() { echo "$build/functions/$1/bootstrap"; }
 
+printf 'world' >"$dir/event"
+check identity-says-who 0 - '' "$(function identity)"
+if grep -qE '^id [0-9a-f]{32}$' "$dir/out" && grep -qx 'generation 0' "$dir/out" && grep -qx 'event world' "$dir/out"; then
+    ok identity-answers-in-lines
+else
+    not_ok identity-answers-in-lines "answered '$(head -c 300 "$dir/out")'"
+fi
 printf 'world\n' >"$dir/event"
 check hello-greets 0 'Hello, world!' 'local mode' "$(function hello)"
 : >"$dir/event"
