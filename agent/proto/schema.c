@@ -96,14 +96,20 @@ static const struct field checkpoint_fields[] = {
              PROTO_TIMEOUT_MAX_MS),
 };
 
-#define END_FIELDS(name)                                                                                     \
-    static const struct field name##_fields[] = {                                                            \
-        OPTIONAL(name.failure, #name ".failure", PROTO_KEY_FAILURE, FIELD_FAILURE, 0, 0),                    \
-        REQUIRED(name.duration_us, #name ".duration_us", PROTO_KEY_DURATION, FIELD_UINT64, 0, UINT64_MAX),   \
-    }
-END_FIELDS(quiesced);
-END_FIELDS(resumed);
-END_FIELDS(collected);
+static const struct field quiesced_fields[] = {
+    OPTIONAL(quiesced.failure, "quiesced.failure", PROTO_KEY_FAILURE, FIELD_FAILURE, 0, 0),
+    REQUIRED(quiesced.duration_us, "quiesced.duration_us", PROTO_KEY_DURATION, FIELD_UINT64, 0, UINT64_MAX),
+};
+
+static const struct field resumed_fields[] = {
+    OPTIONAL(resumed.failure, "resumed.failure", PROTO_KEY_FAILURE, FIELD_FAILURE, 0, 0),
+    REQUIRED(resumed.duration_us, "resumed.duration_us", PROTO_KEY_DURATION, FIELD_UINT64, 0, UINT64_MAX),
+};
+
+static const struct field collected_fields[] = {
+    OPTIONAL(collected.failure, "collected.failure", PROTO_KEY_FAILURE, FIELD_FAILURE, 0, 0),
+    REQUIRED(collected.duration_us, "collected.duration_us", PROTO_KEY_DURATION, FIELD_UINT64, 0, UINT64_MAX),
+};
 
 static const struct field resume_fields[] = {
     REQUIRED(resume.timeout_ms, "resume.timeout_ms", PROTO_KEY_TIMEOUT, FIELD_UINT32, 1,
