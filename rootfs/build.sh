@@ -203,6 +203,9 @@ done
 hosts=$(tree_resolve "$stage" /etc/hosts) || die "the base's /etc/hosts is a loop of symlinks"
 [ -s "$hosts" ] || printf '127.0.0.1 localhost\n::1 localhost\n' >"$work/hosts"
 [ -s "$hosts" ] || place "$work/hosts" /etc/hosts 0644
+# The agent mounts each clone's own over it; one that a base brings along would be every guest's.
+: >"$work/machine-id"
+place "$work/machine-id" /etc/machine-id 0444
 place "$init" /sbin/init 0755
 place "$agent" /sbin/agent 0755
 

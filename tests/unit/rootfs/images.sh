@@ -141,6 +141,7 @@ minimal_is_whole() {
     fsck.erofs --extract="$work/out" "$work/here.img" >/dev/null 2>&1 || unsquashfs -q -n -d "$work/out" "$work/here.img" >/dev/null
     grep -q '^function:x:1000:1000:' "$work/out/etc/passwd" && grep -q '^127.0.0.1 localhost' "$work/out/etc/hosts" ||
         fail "no user or hosts" || return 1
+    [ -f "$work/out/etc/machine-id" ] && [ ! -s "$work/out/etc/machine-id" ] || fail "/etc/machine-id is not an empty file" || return 1
     [ "$(stat -c %a "$work/out/tmp")" = 1777 ] || fail "/tmp is $(stat -c %a "$work/out/tmp")" || return 1
     [ "$(cat "$work/out/function/data/two")" = two ] || fail "the function's files are not there"
 }
