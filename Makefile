@@ -302,7 +302,8 @@ $(eval $(call unit_test,snapshot/files_test,tests/unit/snapshot/files_test.c $(S
 # ---- hostvmm: control ----------------------------------------------------------------------------------------------
 HOSTVMM_CONTROL_SOURCES := hostvmm/control/client.c hostvmm/control/dial.c hostvmm/control/doctor.c \
 	hostvmm/control/doctor_probe.c hostvmm/control/invoke.c hostvmm/control/output.c hostvmm/control/shutdown.c \
-	hostvmm/control/text.c hostvmm/control/lifeline.c hostvmm/control/lifeline_message.c
+	hostvmm/control/text.c hostvmm/control/lifeline.c hostvmm/control/lifeline_message.c hostvmm/control/listen.c \
+	hostvmm/control/operator.c hostvmm/control/operator_request.c hostvmm/control/snapshot.c
 CONTROL_TEST_SOURCES := $(HOSTVMM_CONTROL_SOURCES) tests/unit/control/fake.c $(PROTO_SOURCES) $(BASE_SOURCES)
 $(eval $(call unit_test,control/client_test,tests/unit/control/client_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/dial_test,tests/unit/control/dial_test.c $(CONTROL_TEST_SOURCES)))
@@ -312,6 +313,9 @@ LIFELINE_TEST_SOURCES := tests/unit/control/lifeline_fixture.c $(LIFELINE_SOURCE
 $(eval $(call unit_test,control/lifeline_test,tests/unit/control/lifeline_test.c $(LIFELINE_TEST_SOURCES)))
 $(eval $(call unit_test,control/lifeline_abuse_test,tests/unit/control/lifeline_abuse_test.c $(LIFELINE_TEST_SOURCES)))
 $(eval $(call fuzz_target,lifeline,tests/fuzz/lifeline.c $(LIFELINE_SOURCES)))
+$(eval $(call unit_test,control/operator_test,tests/unit/control/operator_test.c $(CONTROL_TEST_SOURCES)))
+$(eval $(call unit_test,control/snapshot_test,tests/unit/control/snapshot_test.c $(CONTROL_TEST_SOURCES)))
+$(eval $(call fuzz_target,operator,tests/fuzz/operator.c hostvmm/control/operator_request.c))
 $(eval $(call unit_test,control/doctor_test,tests/unit/control/doctor_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/invoke_test,tests/unit/control/invoke_test.c $(CONTROL_TEST_SOURCES)))
 

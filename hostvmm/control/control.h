@@ -6,11 +6,14 @@
  * be written; USAGE; INPUT the event cannot be read or is too large; FUNCTION it failed, its error object is
  * on standard error; TIMED_OUT no answer in time, from the function or the guest doctor  OK when VMs can run
  * here, directly or through the emulated host; else HOST; USAGE
+ *   snapshot  (with --control) OK it is written; HOST no connection, or it failed there; USAGE; INPUT the
+ * parent cannot be used; TIMED_OUT no answer in time
  */
 #ifndef HOSTVMM_CONTROL_CONTROL_H
 #define HOSTVMM_CONTROL_CONTROL_H
 
 int control_invoke_main(int argc, char **argv);
+int control_snapshot_main(int argc, char **argv);
 int control_doctor_main(int argc, char **argv);
 
 #endif

@@ -1,0 +1,199 @@
+/*
+ * See operator.h. A client reads -> waits -> is the asker -> is answered and closed. An answer is small and
+ * goes out in one piece into an empty socket buffer; a client for which that fails has gone away.
+ */
+#include "hostvmm/control/operator.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "agent/base/fd.h"
+#include "agent/base/log.h"
+#include "hostvmm/control/text.h"
+#include "hostvmm/exit.h"
+
+static void drop(struct operator_client *client)
+{
+    struct operator* operator= client->owner;
+    loop_remove(operator->loop, &client->source);
+    fd_close(&client->fd);
+    client->arrival = 0;
+    if (operator->asker == client)
+        operator->asker = NULL;
+}
+
+static void reply(struct operator_client *client, bool ok, int code, const char *text)
+{
+    char *line = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&line, &size);
+    if (out) {
+        if (ok) {
+            (void)fprintf(out, "{\"ok\":true%s%s}\n", text && *text ? "," : "", text ? text : "");
+        } else {
+            (void)fputs("{\"ok\":false,\"error\":", out);
+            text_json(out, text);
+            (void)fprintf(out, ",\"code\":%d}\n", code);
+        }
+        if (fclose(out) == 0 && send(client->fd, line, size, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)size)
+            log_info("control: the client did not wait for its answer");
+    }
+    free(line);
+    drop(client);
+}
+
+/* The first that waits, or NULL. */
+static struct operator_client *next_waiting(struct operator* operator)
+{
+    struct operator_client *next = NULL;
+    for (unsigned i = 0; i < OPERATOR_CLIENTS_MAX; i++) {
+        struct operator_client *client = &operator->clients[i];
+        if (client->fd >= 0 && client->arrival > 0 && (!next || client->arrival < next->arrival))
+            next = client;
+    }
+    return next;
+}
+
+/* Hand over what waits. An answer given within on_snapshot lets the loop go on instead of going deeper. */
+static void dispatch(struct operator* operator)
+{
+    struct operator_client *client;
+    if (operator->dispatching)
+        return;
+    operator->dispatching = true;
+    while (!operator->busy &&(client = next_waiting(operator))) {
+        client->arrival = 0;
+        operator->busy = true;
+        operator->asker = client;
+        const struct operator_snapshot request = client->request; /* outlives the client */
+        operator->on_snapshot(operator->context, &request);
+    }
+    operator->dispatching = false;
+}
+
+void operator_answer(struct operator* operator, bool ok, int code, const char *text)
+{
+    struct operator_client *asker = operator->asker;
+    operator->busy = false;
+    operator->asker = NULL;
+    if (asker)
+        reply(asker, ok, code, text);
+    dispatch(operator);
+}
+
+static void take_line(struct operator_client *client, size_t size)
+{
+    struct operator* operator= client->owner;
+    char why[OPERATOR_WHY_BYTES] = "";
+    if (operator_parse(client->line, size, &client->request, why) < 0) {
+        reply(client, false, HOSTVMM_EXIT_USAGE, why);
+        return;
+    }
+    client->arrival = ++operator->arrivals;
+    /* From now on only its going away is of interest; half a close is none. */
+    if (loop_modify(operator->loop, &client->source, 0) < 0)
+        drop(client);
+    else
+        dispatch(operator);
+}
+
+static void on_client(void *context, uint32_t events)
+{
+    struct operator_client *client = context;
+    if (client->arrival > 0 || client == client->owner->asker) {
+        if (events & (EPOLLHUP | EPOLLERR))
+            drop(client);
+        return;
+    }
+    ssize_t n =
+        recv(client->fd, client->line + client->used, sizeof client->line - client->used, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        drop(client);
+        return;
+    }
+    client->used += (size_t)n;
+    const char *newline = memchr(client->line, '\n', client->used);
+    if (newline && newline != client->line + client->used - 1)
+        reply(client, false, HOSTVMM_EXIT_USAGE, "one request a connection");
+    else if (newline)
+        take_line(client, client->used - 1);
+    else if (client->used == sizeof client->line)
+        reply(client, false, HOSTVMM_EXIT_USAGE, "a request of more than 8192 bytes");
+}
+
+static void attach(struct operator* operator, int fd)
+{
+    static const char too_many[] =
+        "{\"ok\":false,\"error\":\"4 other clients are connected: try again later\",\"code\":1}\n";
+    for (unsigned i = 0; i < OPERATOR_CLIENTS_MAX; i++) {
+        struct operator_client *client = &operator->clients[i];
+        if (client->fd >= 0)
+            continue;
+        client->fd = fd;
+        client->used = 0;
+        client->arrival = 0;
+        if (loop_add(operator->loop, &client->source, fd, EPOLLIN, on_client, client) < 0)
+            drop(client);
+        return;
+    }
+    (void)send(fd, too_many, sizeof too_many - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    fd_close(&fd);
+}
+
+static void on_listener(void *context, uint32_t events)
+{
+    struct operator* operator= context;
+    (void)events;
+    const int fd = accept4(operator->place.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        attach(operator, fd);
+    } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        log_error("control %s: serves nobody any more: %s", operator->place.address.sun_path,
+                  strerror(errno));
+        loop_remove(operator->loop, &operator->listener); /* rather than turn in circles */
+    }
+}
+
+void operator_init(struct operator* operator, struct loop * loop)
+{
+    memset(operator, 0, sizeof *operator);
+    operator->loop = loop;
+    operator->place.fd = operator->listener.fd = - 1;
+    for (unsigned i = 0; i < OPERATOR_CLIENTS_MAX; i++) {
+        operator->clients[i].owner = operator;
+        operator->clients[i].fd = operator->clients[i].source.fd = - 1;
+    }
+}
+
+int operator_open(struct operator* operator, const char * path, operator_on_snapshot *on_snapshot,
+                  void *context)
+{
+    operator->on_snapshot = on_snapshot;
+    operator->context = context;
+    int error = listen_open(&operator->place, "control", path);
+    if (error == 0)
+        error =
+            loop_add(operator->loop, &operator->listener, operator->place.fd, EPOLLIN, on_listener, operator);
+    if (error)
+        listen_close(&operator->place);
+    return error;
+}
+
+void operator_fini(struct operator* operator)
+{
+    if (!operator->loop)
+        return;
+    for (unsigned i = 0; i < OPERATOR_CLIENTS_MAX; i++)
+        if (operator->clients[i].fd >= 0)
+            drop(&operator->clients[i]);
+    loop_remove(operator->loop, &operator->listener);
+    listen_close(&operator->place);
+    operator->busy = false;
+}
