@@ -31,6 +31,7 @@
 #include "agent/session.h"
 
 enum { EXIT_USAGE = 64 };
+#define GIVEN_UP_PATH "/run/not-resumed"
 
 struct options {
     const char *unix_path; /* NULL: in the guest */
@@ -151,6 +152,7 @@ static int serve(const struct options *options)
     int error = session_init(&agent.session, &agent.loop, &agent.process, &agent.parent);
     if (error == 0) {
         agent.session.init_limit_ms = options->init_limit_ms;
+        agent.session.given_up_path = options->unix_path ? NULL : GIVEN_UP_PATH;
         agent.session.api_port = options->unix_path ? 0 : HTTP_LINK_PORT;
         error = server_init(&agent.server, &agent.session, options->unix_path);
     }

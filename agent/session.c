@@ -280,7 +280,11 @@ void session_client_gone(struct session *session, struct client *client)
 
 void session_start(struct session *session)
 {
-    if (process_is_gone(session->process)) {
+    if (resume_was_given_up(session)) {
+        log_warn("an earlier agent has given this clone up: it does not serve");
+        process_kill(session->process); /* what it has left */
+        session->state = LIFECYCLE_UNRESUMED;
+    } else if (process_is_gone(session->process)) {
         session_step(session, LIFECYCLE_START);
     } else {
         log_warn("an earlier agent has left processes in the function's cgroup: they are killed");

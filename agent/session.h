@@ -89,6 +89,7 @@ struct session {
     struct invocation current;
 
     struct snapshot snapshot;
+    const char *given_up_path; /* a file that says it for later agents of this guest; NULL: none */
 
     enum proto_state init_state; /* as last told; STARTING until the first init has ended */
     uint64_t init_duration_us;
@@ -172,6 +173,8 @@ void resume_take_collect(struct session *session, struct client *client);
 void resume_take_resumed(struct session *session, const struct proto_end *end);
 void resume_started(struct session *session, const struct failure *failure);
 void resume_end(struct session *session, const struct failure *failure);
+/* Has an agent before this one given this clone up? Then so is this one. */
+bool resume_was_given_up(struct session *session);
 void resume_wipe_secrets(struct session *session);
 
 /* What these two do for an action of the lifecycle; false when it is not theirs. */

@@ -7,6 +7,8 @@
  * had was half-way through something and a fresh one takes its place. The first that fails ends it:
  * LIFECYCLE_UNRESUMED.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -265,6 +267,38 @@ void resume_started(struct session *session, const struct failure *failure)
     resume_end(session, failure);
 }
 
+/* What a later client is told, and whoever waits. */
+static void serve_nothing(struct session *session, const struct failure *failure)
+{
+    session->init_state = PROTO_STATE_FAILED;
+    session->init_failure = *failure;
+    event_fail_waiting(session, failure);
+}
+
+/* An agent that is started again would begin anew with a function that shares everything with its twins. */
+static void leave_word(const struct session *session, const struct failure *failure)
+{
+    if (!session->given_up_path)
+        return;
+    int fd = open(session->given_up_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || fd_write_all(fd, failure->message, failure->message_bytes) < 0)
+        log_error("cannot write %s: %s", session->given_up_path, strerror(errno));
+    fd_close(&fd);
+}
+
+bool resume_was_given_up(struct session *session)
+{
+    struct failure failure;
+    char text[PROTO_ERROR_TEXT_MAX_BYTES];
+    const int64_t size =
+        session->given_up_path ? fd_read_file(session->given_up_path, text, sizeof text) : -ENOENT;
+    if (size == -ENOENT)
+        return false;
+    failure_set(&failure, FAILURE_NOT_RESUMED, "%.*s", size > 0 ? (int)size : 0, text);
+    serve_nothing(session, &failure);
+    return true;
+}
+
 /* From here on this clone answers nothing. Its function is frozen again, or killed if even that fails. */
 static void give_up(struct session *session)
 {
@@ -282,11 +316,10 @@ static void give_up(struct session *session)
     if (process_freeze(session->process, true) < 0)
         session_kill_function(session);
     session_no_limits(session);
-    session->init_state = PROTO_STATE_FAILED; /* what a later client is told */
-    session->init_failure = failure;
+    leave_word(session, &failure);
     end_step(session, &failure);
     resume_end(session, &failure);
-    event_fail_waiting(session, &failure);
+    serve_nothing(session, &failure);
 }
 
 /* Half-way through something of the original's: its process goes, and a fresh one comes after the steps. */

@@ -18,8 +18,7 @@
 #define PROTO_ERROR_INIT        "Function.InitError"  /* the function is not up: its init failed */
 
 /* Around a snapshot. */
-#define PROTO_ERROR_NOT_QUIESCED "Agent.NotQuiesced" /* no snapshot may be taken now: the message says why   \
-                                                      */
+#define PROTO_ERROR_NOT_QUIESCED "Agent.NotQuiesced" /* no snapshot may be taken now */
 #define PROTO_ERROR_NOT_RESUMED                                                                              \
     "Agent.NotResumed" /* this clone never serves: the message begins with the step that failed */
 

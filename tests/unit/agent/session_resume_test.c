@@ -191,6 +191,33 @@ static void step_that_fails_is_the_last(void **state)
     }
 }
 
+/* init starts an agent that has crashed again: that changes nothing. */
+static void clone_stays_given_up_for_the_next_agent(void **state)
+{
+    char path[] = "/tmp/rekindle-given-up-XXXXXX";
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    unlink(path);
+    session.given_up_path = path;
+    struct talk *host = start_frozen();
+    fake_resume.failing = "clock";
+    ask_resume(host, 7, 1000);
+    expect_step(host, "entropy", false);
+    expect_step(host, "clock", true);
+    expect_resumed(host, PROTO_ERROR_NOT_RESUMED, "clock: ");
+    client_free(host);
+    assert_int_equal(stage_tear_down(state), 0);
+    assert_int_equal(stage_set_up(state), 0);
+    session.given_up_path = path;
+    session_start(&session);
+    host = client_new();
+    talk_hello(host, false);
+    is_given_up(host, "clock: clock cannot be done");
+    assert_int_equal(fake.starts, 0);
+    assert_int_equal(unlink(path), 0);
+}
+
 static void step_without_words_says_its_errno(void **state)
 {
     (void)state;
@@ -312,6 +339,7 @@ int main(void)
         WITH_SESSION(secrets_are_those_of_one_connection),
         WITH_SESSION(messages_out_of_place_are_refused),
         WITH_SESSION(step_that_fails_is_the_last),
+        WITH_SESSION(clone_stays_given_up_for_the_next_agent),
         WITH_SESSION(step_without_words_says_its_errno),
         WITH_SESSION(hook_that_fails_freezes_it_again),
         WITH_SESSION(hook_that_hangs_freezes_it_again),
