@@ -199,6 +199,9 @@ $(eval $(call unit_test,agent_host_http_test,tests/unit/agent/host_http_test.c $
 $(eval $(call unit_test,agent_host_snapshot_test,tests/unit/agent/host_snapshot_test.c \
 	tests/unit/agent/snapshot_talk.c $(AGENT_HOST_SOURCES)))
 $(patsubst %,$(BUILD)/tests/unit/agent_host%,_test _failure_test _http_test _snapshot_test): | $(AGENT_TEST_PARTS)
+$(eval $(call unit_test,agent_resume/drbg_test,tests/unit/agent_resume/drbg_test.c agent/drbg.c))
+$(eval $(call unit_test,agent_resume/netlink_test,tests/unit/agent_resume/netlink_test.c agent/resume/netlink.c))
+$(eval $(call unit_test,agent_resume/life_test,tests/unit/agent_resume/life_test.c $(AGENT_RESUME_SOURCES) $(BASE_SOURCES)))
 # end of agent
 
 # ---- init, rootfs ----------------------------------------------------------------------------------------------
