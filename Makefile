@@ -300,6 +300,8 @@ SNAPSHOT_FILE_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/header.c host
 	hostvmm/snapshot/open.c hostvmm/snapshot/chunks.c hostvmm/snapshot/layers.c hostvmm/snapshot/saver.c \
 	hostvmm/memory.c hostvmm/arch/x86_64/layout.c agent/base/fd.c
 $(eval $(call unit_test,snapshot/codec_test,tests/unit/snapshot/codec_test.c hostvmm/snapshot/codec.c))
+$(eval $(call fuzz_target,snapshot_state,tests/fuzz/snapshot_state.c hostvmm/snapshot/dump.c hostvmm/control/text.c \
+	$(SNAPSHOT_FILE_SOURCES)))
 $(eval $(call unit_test,snapshot/files_test,tests/unit/snapshot/files_test.c $(SNAPSHOT_FILE_SOURCES)))
 
 # ---- hostvmm: control ----------------------------------------------------------------------------------------------

@@ -79,6 +79,8 @@ static int put_acpi(struct vm *vm, unsigned virtio_count)
         .sleep_status_port = X86_LIFECYCLE_PORT + LIFECYCLE_SLEEP_STATUS,
         .reset_port = X86_LIFECYCLE_PORT + LIFECYCLE_RESET,
         .reset_value = LIFECYCLE_RESET_VALUE,
+        .vmgenid = arch_vmgenid_address().value,
+        .ged_gsi = arch_event_slot().gsi,
     };
     for (unsigned i = 0; i < virtio_count; i++)
         machine.virtio[i] = arch_virtio_slot(i);

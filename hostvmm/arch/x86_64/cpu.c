@@ -15,6 +15,7 @@
 
 #include "agent/base/log.h"
 #include "hostvmm/arch/arch.h"
+#include "hostvmm/arch/x86_64/cpu_features.h"
 #include "hostvmm/arch/x86_64/cpuid.h"
 #include "hostvmm/arch/x86_64/layout.h"
 #include "hostvmm/kvm.h"
@@ -51,8 +52,11 @@ static int get_supported_cpuid(struct vm *vm)
     if (!vm->cpuid)
         return -ENOMEM;
     vm->cpuid->nent = CPUID_ENTRIES_MAX;
-    return checked(kvm_call(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, vm->cpuid),
-                   "cannot list the CPUID leaves it supports");
+    const int error = checked(kvm_call(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, vm->cpuid),
+                              "cannot list the CPUID leaves it supports");
+    if (error == 0 && vm->cpu_baseline)
+        cpu_features_baseline(vm->cpuid);
+    return error;
 }
 
 int arch_vm_init(struct vm *vm)
