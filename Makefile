@@ -240,7 +240,7 @@ $(IMAGES): $(BUILD)/images/%.erofs: $(BUILD)/functions/%/bootstrap $(BUILD)/init
 HOSTVMM_ARCH_SOURCES := hostvmm/arch/x86_64/layout.c hostvmm/arch/x86_64/cpu.c hostvmm/arch/x86_64/cpuid.c \
 	hostvmm/arch/x86_64/boot.c hostvmm/arch/x86_64/acpi.c hostvmm/arch/x86_64/aml.c hostvmm/arch/x86_64/state.c \
 	hostvmm/arch/x86_64/cpu_features.c
-HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/files.c hostvmm/vm.c \
+HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/snapshots.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/files.c hostvmm/vm.c \
 	hostvmm/vcpu.c hostvmm/memory.c hostvmm/bus.c hostvmm/console.c hostvmm/timeline.c hostvmm/boot/kernel.c \
 	hostvmm/boot/elf.c hostvmm/boot/bzimage.c hostvmm/boot/load.c hostvmm/boot/image.c hostvmm/device/serial.c \
 	hostvmm/device/lifecycle.c hostvmm/device/vmgenid.c init/bootargs.c $(HOSTVMM_ARCH_SOURCES)

@@ -160,8 +160,7 @@ int machine_open(struct machine *machine, const struct config *config)
     return failed ? failed : open_kvm(files);
 }
 
-/* ---- restore
- * ------------------------------------------------------------------------------------------------ */
+/* ---- restore ---- */
 
 static const struct config_drive *given_for(const struct config *config, const char *id)
 {

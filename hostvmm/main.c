@@ -40,8 +40,12 @@ static int command_run(int argc, char **argv)
     return with_config(CONFIG_RUN, argc, argv);
 }
 
+/* Of a guest of its own, or of a running one, which is asked through its control socket. */
 static int command_snapshot(int argc, char **argv)
 {
+    for (int i = 1; i < argc; i++)
+        if (strncmp(argv[i], "--control", 9) == 0)
+            return control_snapshot_main(argc, argv);
     return with_config(CONFIG_SNAPSHOT, argc, argv);
 }
 

@@ -26,8 +26,8 @@
 #include "hostvmm/control/shutdown.h"
 #include "hostvmm/exit.h"
 #include "hostvmm/machine.h"
-#include "hostvmm/snapshot/capture.h"
 #include "hostvmm/snapshot/resumption.h"
+#include "hostvmm/snapshots.h"
 
 #define SHUTDOWN_LIMIT_MS 5000u /* beyond init's own wait for processes to end */
 
@@ -43,13 +43,13 @@ struct run {
     int limit_fd; /* timer: the guest had its time to power off */
     struct loop_source limit;
     struct control_shutdown shutdown;
-    struct capture capture;
+    struct snapshots snapshots;
     struct resumption resumption;
     struct uniqueness uniqueness;
     bool resuming;   /* a clone that is not unique yet */
     int stop_signal; /* the first one; 0: none yet */
-    int code;        /* of a guest that we stopped for a reason of our own; 0: none */
-    bool captured;
+    bool stopped;    /* by ourselves, with this code */
+    int code;
     bool ready_said;
 };
 
@@ -95,39 +95,20 @@ static void write_timeline(struct run *self)
         log_error("cannot write the timeline to %s: %s", self->config->timeline, strerror(-error));
 }
 
-/* ---- a snapshot when the function is ready: `hostvmm snapshot`
- * ------------------------------------------------ */
-
 static void stop_with(struct run *self, int code)
 {
     self->code = code;
+    self->stopped = true;
     vm_end(&self->machine.vm, VM_END_STOPPED);
 }
 
-static void on_captured(void *context, const struct capture_result *result)
+/* A snapshot was made that the guest does not outlive, or was to be. */
+static void on_last_snapshot(void *context, int code)
 {
-    struct run *self = context;
-    if (result->error)
-        log_error("no snapshot: %s", result->why);
-    else
-        log_info("snapshot %s: %.1f MiB on disk; the guest stood still for %.1f ms", self->config->out,
-                 (double)result->disk_bytes / (1024 * 1024), (double)result->pause_ns / 1e6);
-    stop_with(self, result->error ? HOSTVMM_EXIT_HOST : HOSTVMM_EXIT_OK);
-    self->captured = result->error == 0;
+    stop_with(context, code);
 }
 
-static void capture_now(struct run *self)
-{
-    struct capture_request request = {.checkpoint = true, .stop = true, .hooks_ms = self->config->hooks_ms};
-    if ((size_t)snprintf(request.out, sizeof request.out, "%s", self->config->out) >= sizeof request.out)
-        log_error("--out: the path is too long");
-    else if (capture_begin(&self->capture, &request, on_captured, self) == 0)
-        return;
-    stop_with(self, HOSTVMM_EXIT_HOST);
-}
-
-/* ---- stages
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- stages ---- */
 
 static void open_gate(struct run *self)
 {
@@ -149,7 +130,7 @@ static void say_ready(struct run *self, bool ready)
     if (self->config->command != CONFIG_SNAPSHOT)
         return;
     if (ready)
-        capture_now(self);
+        snapshots_take_last(&self->snapshots, self->config->out);
     else
         stop_with(self, HOSTVMM_EXIT_FUNCTION);
 }
@@ -175,8 +156,7 @@ static void on_stage(void *context, uint32_t events)
         say_ready(self, ready);
 }
 
-/* ---- a clone becomes unique
- * -------------------------------------------------------------------------------------- */
+/* ---- a clone becomes unique ---- */
 
 static void on_unique(void *context, const struct lifeline_outcome *outcome)
 {
@@ -219,8 +199,7 @@ static int begin_resumption(struct run *self)
     return error;
 }
 
-/* ---- the orderly shutdown
- * ---------------------------------------------------------------------------------------- */
+/* ---- the orderly shutdown ---- */
 
 static void stop_at_once(struct run *self, const char *why)
 {
@@ -333,9 +312,8 @@ static int serve(struct run *self)
         write_timeline(self);
     if (error)
         return HOSTVMM_EXIT_HOST;
-    const bool ours = self->machine.vm.end == VM_END_STOPPED && self->stop_signal == 0;
-    return ours && (self->code || self->captured) ? self->code
-                                                  : run_exit_code(&self->machine, self->stop_signal);
+    const bool ours = self->machine.vm.end == VM_END_STOPPED && self->stopped;
+    return ours ? self->code : run_exit_code(&self->machine, self->stop_signal);
 }
 
 /* The VM, booted or restored, ready to start. 0 or an exit code. */
@@ -365,14 +343,16 @@ int run_guest(const struct config *config, const struct timeline *timeline, stru
     run.signal_fd = run.stage_fd = run.limit_fd = -1;
     run.loop.epoll_fd = run.loop.stop_fd = -1; /* close_loop comes even when open_loop did not */
     control_shutdown_init(&run.shutdown);
-    capture_init(&run.capture, &run.machine, &run.loop);
+    snapshots_init(&run.snapshots, &run.machine, &run.loop, config->hooks_ms, on_last_snapshot, &run);
     resumption_init(&run.resumption, &run.machine, &run.loop);
     int code = uniqueness_init(&run.uniqueness, config) ? HOSTVMM_EXIT_INPUT : 0;
     if (code == 0)
         code = build(&run, snapshot);
+    if (code == 0 && config->control && snapshots_listen(&run.snapshots, config->control))
+        code = HOSTVMM_EXIT_HOST;
     if (code == 0)
         code = serve(&run);
-    capture_fini(&run.capture);
+    snapshots_fini(&run.snapshots);
     resumption_fini(&run.resumption);
     uniqueness_fini(&run.uniqueness);
     machine_fini(&run.machine);

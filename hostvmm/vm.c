@@ -178,8 +178,7 @@ void vm_stop(struct vm *vm)
     vm->started_count = 0;
 }
 
-/* ---- pausing
- * ----------------------------------------------------------------------------------------------- */
+/* ---- pausing ---- */
 
 bool vm_is_pausing(const struct vm *vm)
 {
@@ -224,8 +223,7 @@ void vm_leave(struct vm *vm)
     (void)pthread_mutex_unlock(&vm->pause_lock);
 }
 
-/* ---- which pages are written
- * ---------------------------------------------------------------------------------- */
+/* ---- which pages are written ---- */
 
 static int get_dirty_log(const struct vm *vm, unsigned region, uint64_t *bitmap)
 {
@@ -269,8 +267,7 @@ int vm_written_pages(struct vm *vm, uint64_t *bitmap)
     return error;
 }
 
-/* ---- the end
- * --------------------------------------------------------------------------------------------------- */
+/* ---- the end ---- */
 
 void vm_end(struct vm *vm, enum vm_end cause)
 {

@@ -47,8 +47,7 @@ static void copy_failure(struct control_failure *to, const struct proto_failure 
         copy_text(to->stack[i], sizeof to->stack[i], from->stack[i]);
 }
 
-/* ---- bytes
- * ------------------------------------------------------------------------------------------------- */
+/* ---- bytes ---- */
 
 static int gone(struct control_client *client, int error)
 {
@@ -106,8 +105,7 @@ static int exchange(struct control_client *client, uint64_t deadline_ns)
     return error;
 }
 
-/* ---- messages
- * ------------------------------------------------------------------------------------------------ */
+/* ---- messages ---- */
 
 static int message_queue(struct control_client *client, const struct proto_message *message)
 {
@@ -240,8 +238,7 @@ int control_client_ready(struct control_client *client, uint64_t deadline_ns)
     }
 }
 
-/* ---- one invocation
- * ---------------------------------------------------------------------------------------- */
+/* ---- one invocation ---- */
 
 struct invocation {
     const struct control_request *request;

@@ -68,8 +68,7 @@ struct invoke {
     struct control_client client;
 };
 
-/* ---- command line
- * -------------------------------------------------------------------------------------------- */
+/* ---- command line ---- */
 
 static int number(const char *name, const char *text, uint32_t least, uint32_t most, uint32_t *value)
 {
@@ -197,8 +196,7 @@ static int random_id(char *id, size_t capacity)
     return 0;
 }
 
-/* ---- reports
- * ------------------------------------------------------------------------------------------------- */
+/* ---- reports ---- */
 
 static void on_log(void *context, const struct proto_message *message)
 {
@@ -275,8 +273,7 @@ static void report(const struct invoke *invoke, const char *id, int error, uint3
         report_json(invoke, id, error, answer_size, invoke_ns);
 }
 
-/* ---- the work
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the work ---- */
 
 /* One invocation, reported. The exit code. */
 static int invoke_once(struct invoke *invoke, const char *id)

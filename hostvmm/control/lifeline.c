@@ -67,8 +67,7 @@ static void finish(struct lifeline *lifeline, int error)
         lifeline->done(lifeline->context, &lifeline->outcome);
 }
 
-/* ---- sending
- * ------------------------------------------------------------------------------------------------- */
+/* ---- sending ---- */
 
 static bool all_sent(const struct lifeline *lifeline)
 {
@@ -154,8 +153,7 @@ static int watch(struct lifeline *lifeline)
     return loop_modify(lifeline->loop, &lifeline->source, EPOLLIN | (waiting ? (uint32_t)EPOLLOUT : 0));
 }
 
-/* ---- receiving
- * ----------------------------------------------------------------------------------------------- */
+/* ---- receiving ---- */
 
 /* Hand out what has come. LIFELINE_GOES_ON, LIFELINE_ANSWERED or -errno. */
 static int take_messages(struct lifeline *lifeline)
@@ -216,8 +214,7 @@ static void on_limit(void *context, uint32_t events)
     finish(lifeline, -ETIMEDOUT);
 }
 
-/* ---- life
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 void lifeline_init(struct lifeline *lifeline, struct loop *loop)
 {
@@ -258,8 +255,7 @@ bool lifeline_is_open(const struct lifeline *lifeline)
     return lifeline->fd >= 0;
 }
 
-/* ---- the exchanges
- * ------------------------------------------------------------------------------------------- */
+/* ---- the exchanges ---- */
 
 static int prepare(struct lifeline *lifeline, size_t room)
 {

@@ -51,8 +51,7 @@ struct ask {
     char answer[ANSWER_MAX_BYTES];
 };
 
-/* ---- command line
- * -------------------------------------------------------------------------------------------- */
+/* ---- command line ---- */
 
 static const struct option long_options[] = {
     {"control", required_argument, NULL, 'c'}, {"out", required_argument, NULL, 'o'},
@@ -145,8 +144,7 @@ static int parse(struct ask *ask, int argc, char **argv)
     return ask->parent ? make_absolute("parent", ask->parent, ask->parent_path) : 0;
 }
 
-/* ---- the dialogue
- * -------------------------------------------------------------------------------------------- */
+/* ---- the dialogue ---- */
 
 /* The descriptor, or -errno, said. */
 static int connect_to(const char *path, uint64_t limit_ms)

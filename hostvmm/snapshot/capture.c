@@ -31,8 +31,7 @@ static void fail(struct capture *capture, int error, const char *what)
         (void)snprintf(capture->result.why, sizeof capture->result.why, "%s: %s", what, strerror(-error));
 }
 
-/* ---- the guest goes on
- * --------------------------------------------------------------------------------------- */
+/* ---- the guest goes on ---- */
 
 static void on_resumed(void *context, const struct lifeline_outcome *outcome)
 {
@@ -62,8 +61,7 @@ static void resume(struct capture *capture)
     end(capture);
 }
 
-/* ---- the snapshot
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the snapshot ---- */
 
 /* Which pages belong into the file: of a diff those that changed, of a full snapshot those that may not be
  * zero. */
@@ -170,8 +168,7 @@ static void on_quiesced(void *context, const struct lifeline_outcome *outcome)
     end(capture);
 }
 
-/* ---- beginning
- * ----------------------------------------------------------------------------------------------- */
+/* ---- beginning ---- */
 
 static int open_parent(struct capture *capture)
 {

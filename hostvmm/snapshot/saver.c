@@ -28,8 +28,7 @@ static int say(char *why, int error, const char *what)
     return error;
 }
 
-/* ---- the directory
- * ------------------------------------------------------------------------------------------ */
+/* ---- the directory ---- */
 
 static int split_path(struct saver *saver, const char *path, char *why)
 {
@@ -134,8 +133,7 @@ void saver_fini(struct saver *saver)
     saver->changed = NULL;
 }
 
-/* ---- memory
- * ------------------------------------------------------------------------------------------------ */
+/* ---- memory ---- */
 
 static int write_at(int fd, const void *data, uint64_t size, uint64_t offset)
 {
@@ -214,8 +212,7 @@ int saver_memory(struct saver *saver, const struct guest_memory *memory, const u
     return error ? say(why, error, SNAPSHOT_MEMORY) : 0;
 }
 
-/* ---- the rest
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the rest ---- */
 
 static int write_file(const struct saver *saver, const char *name, const void *head, size_t head_bytes,
                       const void *data, size_t size)

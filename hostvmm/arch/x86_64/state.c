@@ -150,8 +150,7 @@ static void set_cpuid(struct vcpu *vcpu, struct state_reader *in, uint32_t tsc_k
         state_refuse(in, "index", "KVM refuses the CPUID: %s", strerror(-error));
 }
 
-/* ---- MSRs
- * -------------------------------------------------------------------------------------------------- */
+/* ---- MSRs ---- */
 
 /* Which MSRs KVM says belong to a vCPU's state. Their number, or -errno. */
 static int list_msrs(const struct vm *vm, uint32_t indices[MSRS_MAX])
@@ -230,8 +229,7 @@ static void load_msrs(const struct vcpu *vcpu, struct state_reader *in)
                      (unsigned long long)msrs.entries[done].data);
 }
 
-/* ---- one vCPU
- * ---------------------------------------------------------------------------------------------- */
+/* ---- one vCPU ---- */
 
 /* KVM's fixed-size structures, in the order of loading. */
 struct part {
@@ -381,8 +379,7 @@ void arch_vcpu_load(struct vcpu *vcpu, struct state_reader *in, const char *key)
         (void)kvm_call_number(vcpu->fd, KVM_KVMCLOCK_CTRL, 0);
 }
 
-/* ---- the whole VM
- * ------------------------------------------------------------------------------------------ */
+/* ---- the whole VM ---- */
 
 int arch_vm_save(const struct vm *vm, struct state_writer *out, const char *key)
 {
