@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/base/fd.h"
 #include "agent/base/log.h"
 #include "hostvmm/boot/image.h"
 #include "hostvmm/exit.h"
@@ -126,12 +127,13 @@ static void no_files(struct machine_files *files)
         files->drives[i] = -1;
 }
 
-static int open_kvm(struct machine_files *files)
+static int open_kvm(struct machine *machine)
 {
-    files->kvm = vm_open_kvm();
-    if (files->kvm >= 0)
+    machine->kvm_ns = clock_monotonic_ns();
+    machine->files.kvm = vm_open_kvm();
+    if (machine->files.kvm >= 0)
         return 0;
-    files->kvm = -1;
+    machine->files.kvm = -1;
     return HOSTVMM_EXIT_HOST;
 }
 
@@ -157,7 +159,7 @@ int machine_open(struct machine *machine, const struct config *config)
         failed = open_initrd(files, config);
     if (failed == 0)
         failed = open_drives(machine, config);
-    return failed ? failed : open_kvm(files);
+    return failed ? failed : open_kvm(machine);
 }
 
 /* ---- restore ---- */
@@ -219,5 +221,5 @@ int machine_open_restore(struct machine *machine, const struct config *config, s
     }
     for (unsigned i = 0; i < snapshot->machine.drive_count && failed == 0; i++)
         failed = reopen_drive(config, snapshot, i, &files->drives[i]);
-    return failed ? failed : open_kvm(files);
+    return failed ? failed : open_kvm(machine);
 }

@@ -205,6 +205,7 @@ int machine_restore(struct machine *machine, const struct config *config, struct
     plan.runs = runs;
     plan.run_count = snapshot_runs(snapshot, runs);
     int error = vm_init(&machine->vm, &plan);
+    machine->created_ns = clock_monotonic_ns();
     if (error == 0)
         error = add_devices(machine, config, loop, ops, context);
     return error ? HOSTVMM_EXIT_HOST : 0;

@@ -53,6 +53,9 @@ struct machine {
     bool has_vm;
     unsigned virtio_count; /* slots in use */
 
+    uint64_t kvm_ns;     /* CLOCK_MONOTONIC: right before /dev/kvm was opened */
+    uint64_t created_ns; /* and when the VM with its memory and vCPUs was there */
+
     struct snapshot *origin;            /* what it was restored from, kept open; NULL: booted */
     uint8_t last_id[SNAPSHOT_ID_BYTES]; /* the last snapshot of it (or its origin): a diff's parent */
     bool has_last;

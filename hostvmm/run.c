@@ -90,6 +90,7 @@ static void write_timeline(struct run *self)
 {
     if (!self->config->timeline)
         return;
+    timeline_entered(&self->timeline, __atomic_load_n(&self->machine.vm.first_exit_ns, __ATOMIC_RELAXED));
     const int error = timeline_write(&self->timeline, self->config->timeline);
     if (error)
         log_error("cannot write the timeline to %s: %s", self->config->timeline, strerror(-error));
@@ -167,7 +168,7 @@ static void on_unique(void *context, const struct lifeline_outcome *outcome)
         stop_with(self, HOSTVMM_EXIT_RESUME);
         return;
     }
-    timeline_restored(&self->timeline, self->machine.vm.first_exit_ns, self->resumption.connected_ns);
+    timeline_restored(&self->timeline, self->resumption.connected_ns);
     for (unsigned i = 0; i < outcome->step_count; i++)
         timeline_resume_step(&self->timeline, outcome->steps[i].name, outcome->steps[i].duration_us);
     log_info("clone ready in %.1f ms", (double)timeline_restore_ns(&self->timeline) / 1e6);
@@ -332,7 +333,7 @@ static int build(struct run *self, struct snapshot *snapshot)
     if (!snapshot)
         return machine_build(&self->machine, config, &self->loop, &guest_ops, self);
     code = machine_restore(&self->machine, config, &self->loop, &guest_ops, self);
-    timeline_built(&self->timeline);
+    timeline_built(&self->timeline, self->machine.kvm_ns, self->machine.created_ns);
     return code ? code : machine_reload(&self->machine);
 }
 

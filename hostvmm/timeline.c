@@ -51,14 +51,20 @@ void timeline_opened(struct timeline *timeline)
     timeline->opened_ns = clock_monotonic_ns();
 }
 
-void timeline_built(struct timeline *timeline)
+void timeline_built(struct timeline *timeline, uint64_t kvm_ns, uint64_t created_ns)
 {
+    timeline->kvm_ns = kvm_ns;
+    timeline->created_ns = created_ns;
     timeline->built_ns = clock_monotonic_ns();
 }
 
-void timeline_restored(struct timeline *timeline, uint64_t first_exit_ns, uint64_t connected_ns)
+void timeline_entered(struct timeline *timeline, uint64_t first_exit_ns)
 {
     timeline->first_exit_ns = first_exit_ns;
+}
+
+void timeline_restored(struct timeline *timeline, uint64_t connected_ns)
+{
     timeline->connected_ns = connected_ns;
     timeline->unique_ns = clock_monotonic_ns();
 }
@@ -130,7 +136,9 @@ static int put_boot(const struct timeline *timeline, char *text, size_t size, in
 static int put_restore(const struct timeline *timeline, char *text, size_t size, int used)
 {
     used = put(text, size, used, "open", us(timeline->start_ns, timeline->opened_ns));
-    used = put(text, size, used, "build", us(timeline->opened_ns, timeline->built_ns));
+    used = put(text, size, used, "files", us(timeline->opened_ns, timeline->kvm_ns));
+    used = put(text, size, used, "vm", us(timeline->kvm_ns, timeline->created_ns));
+    used = put(text, size, used, "devices", us(timeline->created_ns, timeline->built_ns));
     used = put(text, size, used, "load", us(timeline->built_ns, timeline->running_ns));
     if (timeline->first_exit_ns)
         used = put(text, size, used, "first_exit", us(timeline->start_ns, timeline->first_exit_ns));
@@ -146,15 +154,32 @@ static int put_restore(const struct timeline *timeline, char *text, size_t size,
     return used;
 }
 
+/* The moments themselves, for whoever measures from before the process or between two of them. */
+static int put_moments(const struct timeline *timeline, char *text, size_t size, int used)
+{
+    const struct {
+        const char *name;
+        uint64_t ns;
+    } moments[] = {
+        {"start", timeline->start_ns},   {"opened", timeline->opened_ns},
+        {"kvm", timeline->kvm_ns},       {"created", timeline->created_ns},
+        {"built", timeline->built_ns},   {"running", timeline->running_ns},
+        {"unique", timeline->unique_ns}, {"first_exit", timeline->first_exit_ns},
+    };
+    for (size_t i = 0; i < sizeof moments / sizeof moments[0]; i++)
+        if (moments[i].ns && used > 0 && (size_t)used < size)
+            used += snprintf(text + used, size - (size_t)used, ",\n  \"%s_ns\": %llu", moments[i].name,
+                             (unsigned long long)moments[i].ns);
+    return used;
+}
+
 static void format_json(const struct timeline *timeline, char *text, size_t size)
 {
     int used = snprintf(text, size, "{\n");
     used =
         timeline->opened_ns ? put_restore(timeline, text, size, used) : put_boot(timeline, text, size, used);
-    if (timeline->opened_ns && used > 0 && (size_t)used < size)
-        used +=
-            snprintf(text + used, size - (size_t)used, ",\n  \"start_ns\": %llu,\n  \"first_exit_ns\": %llu",
-                     (unsigned long long)timeline->start_ns, (unsigned long long)timeline->first_exit_ns);
+    if (timeline->opened_ns)
+        used = put_moments(timeline, text, size, used);
     if (used > 0 && (size_t)used < size)
         (void)snprintf(text + used, size - (size_t)used, "\n}\n");
 }

@@ -16,7 +16,9 @@
 struct timeline {
     uint64_t start_ns;                      /* main's first line */
     uint64_t opened_ns;                     /* restore: the snapshot was read and checked; 0: a boot */
-    uint64_t built_ns;                      /* restore: VM, memory and devices exist */
+    uint64_t kvm_ns;                        /* restore: its files are open, KVM comes next */
+    uint64_t created_ns;                    /* restore: VM, memory and vCPUs exist */
+    uint64_t built_ns;                      /* restore: and devices */
     uint64_t running_ns;                    /* the vCPUs start */
     uint64_t stage_ns[GUEST_STAGE_MAX + 1]; /* atomic: first time each stage was reported; 0: not yet */
     uint64_t first_exit_ns;                 /* restore: a vCPU first came back from the guest */
@@ -34,10 +36,12 @@ void timeline_begin(struct timeline *timeline);
 void timeline_mark(struct timeline *timeline, enum guest_stage stage);
 uint64_t timeline_stage(const struct timeline *timeline, enum guest_stage stage);
 
-/* Restore: the snapshot is open; the machine exists; the clone is unique, with what came before. */
+/* Restore: the snapshot is open; the machine exists; a vCPU has left the guest; the clone is unique. With
+ * what came before. */
 void timeline_opened(struct timeline *timeline);
-void timeline_built(struct timeline *timeline);
-void timeline_restored(struct timeline *timeline, uint64_t first_exit_ns, uint64_t connected_ns);
+void timeline_built(struct timeline *timeline, uint64_t kvm_ns, uint64_t created_ns);
+void timeline_entered(struct timeline *timeline, uint64_t first_exit_ns);
+void timeline_restored(struct timeline *timeline, uint64_t connected_ns);
 void timeline_resume_step(struct timeline *timeline, const char *name, uint64_t duration_us);
 /* From main's first line to the unique clone. */
 uint64_t timeline_restore_ns(const struct timeline *timeline);
