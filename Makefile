@@ -308,7 +308,8 @@ $(eval $(call unit_test,snapshot/files_test,tests/unit/snapshot/files_test.c $(S
 HOSTVMM_CONTROL_SOURCES := hostvmm/control/client.c hostvmm/control/dial.c hostvmm/control/doctor.c \
 	hostvmm/control/doctor_probe.c hostvmm/control/invoke.c hostvmm/control/output.c hostvmm/control/shutdown.c \
 	hostvmm/control/text.c hostvmm/control/lifeline.c hostvmm/control/lifeline_message.c hostvmm/control/listen.c \
-	hostvmm/control/operator.c hostvmm/control/operator_request.c hostvmm/control/snapshot.c
+	hostvmm/control/operator.c hostvmm/control/operator_request.c hostvmm/control/snapshot.c \
+	hostvmm/control/audit_tokens.c hostvmm/control/audit_entropy.c
 CONTROL_TEST_SOURCES := $(HOSTVMM_CONTROL_SOURCES) tests/unit/control/fake.c $(PROTO_SOURCES) $(BASE_SOURCES)
 $(eval $(call unit_test,control/client_test,tests/unit/control/client_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/dial_test,tests/unit/control/dial_test.c $(CONTROL_TEST_SOURCES)))
@@ -318,6 +319,8 @@ LIFELINE_TEST_SOURCES := tests/unit/control/lifeline_fixture.c $(LIFELINE_SOURCE
 $(eval $(call unit_test,control/lifeline_test,tests/unit/control/lifeline_test.c $(LIFELINE_TEST_SOURCES)))
 $(eval $(call unit_test,control/lifeline_abuse_test,tests/unit/control/lifeline_abuse_test.c $(LIFELINE_TEST_SOURCES)))
 $(eval $(call fuzz_target,lifeline,tests/fuzz/lifeline.c $(LIFELINE_SOURCES)))
+$(eval $(call unit_test,control/audit_tokens_test,tests/unit/control/audit_tokens_test.c \
+	hostvmm/control/audit_tokens.c hostvmm/control/audit_entropy.c))
 $(eval $(call unit_test,control/operator_test,tests/unit/control/operator_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/snapshot_test,tests/unit/control/snapshot_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call fuzz_target,operator,tests/fuzz/operator.c hostvmm/control/operator_request.c))
@@ -332,6 +335,11 @@ $(BUILD)/musl/hostvmm/boot/initramfs.o: hostvmm/boot/initramfs.S $(BUILD)/initra
 $(eval $(call musl_program,hostvmm,$(HOSTVMM_CORE_SOURCES) $(HOSTVMM_VIRTIO_SOURCES) $(HOSTVMM_CONTROL_SOURCES) \
 	$(HOSTVMM_SNAPSHOT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libcbor.a $(THIRD)/lib/libbearssl.a))
 $(BUILD)/hostvmm: $(BUILD)/musl/hostvmm/boot/initramfs.o
+# The same code in a program that makes a snapshot by hand and times its restores.
+$(eval $(call musl_program,tests/bench/probe,tests/bench/probe.c $(filter-out hostvmm/main.c,$(HOSTVMM_CORE_SOURCES)) \
+	$(HOSTVMM_VIRTIO_SOURCES) $(HOSTVMM_CONTROL_SOURCES) $(HOSTVMM_SNAPSHOT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libcbor.a \
+	$(THIRD)/lib/libbearssl.a))
+$(BUILD)/tests/bench/probe: $(BUILD)/musl/hostvmm/boot/initramfs.o
 
 # ---- kernel, emulated host -----------------------------------------------------------------------------------------
 KERNEL_INPUTS := $(wildcard kernel-config/*.config kernel-config/arch/*.config kernel-config/patches/*.patch \
@@ -372,7 +380,8 @@ $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
 
 # What the integration tests are given besides the guests: texts, kernels not ours, images made to fail.
 TEST_DATA := $(patsubst %,$(BUILD)/tests/data/%,GPL-3 debian.release overlay.ext4 agents.erofs init-exit.erofs \
-	init-crash.erofs init-fail.erofs http-function.erofs)
+	init-crash.erofs init-fail.erofs http-function.erofs) \
+	$(patsubst %,$(BUILD)/tests/data/fault-%.erofs,entropy clock sockets identity secrets generation)
 $(BUILD)/tests/data/GPL-3: /usr/share/common-licenses/GPL-3
 	@mkdir -p $(@D)
 	@cp $< $@
@@ -398,6 +407,13 @@ $(BUILD)/tests/data/init-%.erofs: $(BUILD)/images/misbehave.erofs
 	@cp $(BUILD)/functions/misbehave/bootstrap $(BUILD)/tests/init-$*/
 	@echo "$(if $(filter exit,$*),exit 3,$*)" >$(BUILD)/tests/init-$*/init-mode
 	@rootfs/build.sh --base minimal --function $(BUILD)/tests/init-$* --init $(BUILD)/init --agent $(BUILD)/agent --out $@
+
+# An agent one of whose steps fails in every clone.
+$(BUILD)/tests/data/fault-%.erofs: $(BUILD)/functions/hello/bootstrap $(BUILD)/tests/guest/agent-faulty $(BUILD)/init $(ROOTFS_SCRIPTS)
+	@mkdir -p $(@D) $(BUILD)/tests/fault-$*
+	@cp $< $(BUILD)/tests/fault-$*/
+	@echo $* >$(BUILD)/tests/fault-$*/fault
+	@rootfs/build.sh --base minimal --function $(BUILD)/tests/fault-$* --init $(BUILD)/init --agent $(BUILD)/tests/guest/agent-faulty --out $@
 
 # What running VMs needs besides: the emulated host's packages, on machines that need one.
 HOST_PARTS := $(if $(findstring emulated:,$(KVM_WHERE)),build/.packages-kvmhost $(KVMHOST)/stamp)
