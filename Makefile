@@ -310,7 +310,7 @@ HOSTVMM_CONTROL_SOURCES := hostvmm/control/client.c hostvmm/control/dial.c hostv
 	hostvmm/control/text.c hostvmm/control/lifeline.c hostvmm/control/lifeline_message.c hostvmm/control/listen.c \
 	hostvmm/control/operator.c hostvmm/control/operator_request.c hostvmm/control/snapshot.c \
 	hostvmm/control/audit_tokens.c hostvmm/control/audit_entropy.c hostvmm/control/audit_facts.c \
-	hostvmm/control/audit_report.c
+	hostvmm/control/audit_report.c hostvmm/control/audit.c hostvmm/control/audit_clones.c
 CONTROL_TEST_SOURCES := $(HOSTVMM_CONTROL_SOURCES) tests/unit/control/fake.c $(PROTO_SOURCES) $(BASE_SOURCES)
 $(eval $(call unit_test,control/client_test,tests/unit/control/client_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/dial_test,tests/unit/control/dial_test.c $(CONTROL_TEST_SOURCES)))
@@ -323,6 +323,7 @@ $(eval $(call fuzz_target,lifeline,tests/fuzz/lifeline.c $(LIFELINE_SOURCES)))
 $(eval $(call unit_test,control/audit_tokens_test,tests/unit/control/audit_tokens_test.c \
 	hostvmm/control/audit_tokens.c hostvmm/control/audit_entropy.c))
 $(eval $(call unit_test,control/audit_facts_test,tests/unit/control/audit_facts_test.c $(CONTROL_TEST_SOURCES)))
+$(eval $(call unit_test,control/audit_test,tests/unit/control/audit_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/operator_test,tests/unit/control/operator_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/snapshot_test,tests/unit/control/snapshot_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call fuzz_target,operator,tests/fuzz/operator.c hostvmm/control/operator_request.c))

@@ -15,5 +15,9 @@
 int control_invoke_main(int argc, char **argv);
 int control_snapshot_main(int argc, char **argv);
 int control_doctor_main(int argc, char **argv);
+/* OK no two clones share anything; HOST they do, a clock is wrong, a fact is missing, or the host failed;
+ * USAGE; INPUT the event; FUNCTION it failed in a clone; TIMED_OUT a clone did not serve or answer in time.
+ */
+int control_audit_main(int argc, char **argv);
 
 #endif
