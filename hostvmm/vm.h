@@ -52,7 +52,7 @@ struct vm {
     int fd;
     size_t run_bytes;         /* of each vCPU's shared page with KVM */
     uint32_t xsave_bytes;     /* of one vCPU's extended state, as this KVM wants it */
-    struct kvm_cpuid2 *cpuid; /* what KVM supports, then what the guest is shown; allocated */
+    struct kvm_cpuid2 *cpuid; /* what the guest is shown; allocated */
     bool cpu_baseline;
     struct guest_memory memory;
     struct bus ports;

@@ -15,6 +15,7 @@
 
 #include "agent/base/log.h"
 #include "hostvmm/arch/arch.h"
+#include "hostvmm/arch/x86_64/cpu.h"
 #include "hostvmm/arch/x86_64/cpu_features.h"
 #include "hostvmm/arch/x86_64/cpuid.h"
 #include "hostvmm/arch/x86_64/layout.h"
@@ -44,19 +45,19 @@ static int checked(int result, const char *what)
     return result;
 }
 
-static int get_supported_cpuid(struct vm *vm)
+struct kvm_cpuid2 *cpu_supported(const struct vm *vm)
 {
-    /* AMX state is the guest's only with this permission. Kernels and processors without it say no. */
-    (void)syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_GUEST_PERM, XSTATE_TILE_DATA);
-    vm->cpuid = calloc(1, sizeof *vm->cpuid + CPUID_ENTRIES_MAX * sizeof vm->cpuid->entries[0]);
-    if (!vm->cpuid)
-        return -ENOMEM;
-    vm->cpuid->nent = CPUID_ENTRIES_MAX;
-    const int error = checked(kvm_call(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, vm->cpuid),
-                              "cannot list the CPUID leaves it supports");
-    if (error == 0 && vm->cpu_baseline)
-        cpu_features_baseline(vm->cpuid);
-    return error;
+    struct kvm_cpuid2 *table = calloc(1, sizeof *table + CPUID_ENTRIES_MAX * sizeof table->entries[0]);
+    if (!table) {
+        log_error("no memory for the CPUID leaves that KVM supports");
+        return NULL;
+    }
+    table->nent = CPUID_ENTRIES_MAX;
+    if (checked(kvm_call(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, table),
+                "cannot list the CPUID leaves it supports") == 0)
+        return table;
+    free(table);
+    return NULL;
 }
 
 int arch_vm_init(struct vm *vm)
@@ -81,7 +82,9 @@ int arch_vm_init(struct vm *vm)
         log_debug("KVM keeps LINT0 open");
     const int xsave_bytes = kvm_call_number(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2);
     vm->xsave_bytes = xsave_bytes > 0 ? (uint32_t)xsave_bytes : (uint32_t)sizeof(struct kvm_xsave);
-    return get_supported_cpuid(vm);
+    /* AMX state is the guest's only with this permission. Kernels and processors without it say no. */
+    (void)syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_GUEST_PERM, XSTATE_TILE_DATA);
+    return 0;
 }
 
 /* Offer one MSR. KVM or the processor may not have it. */
@@ -118,6 +121,18 @@ static void offer_xcr0(const struct vm *vm, const struct vcpu *vcpu)
         log_debug("vCPU %u: XCR0 stays as KVM made it", vcpu->index);
 }
 
+/* What the first vCPU of a VM that boots is shown, all others are too. */
+static int choose_cpuid(struct vm *vm)
+{
+    if (!vm->cpuid)
+        vm->cpuid = cpu_supported(vm);
+    else
+        return 0;
+    if (vm->cpuid && vm->cpu_baseline)
+        cpu_features_baseline(vm->cpuid);
+    return vm->cpuid ? 0 : -EIO;
+}
+
 int arch_vcpu_init(struct vm *vm, struct vcpu *vcpu)
 {
     const int tsc_khz = kvm_call_number(vcpu->fd, KVM_GET_TSC_KHZ, 0);
@@ -127,7 +142,9 @@ int arch_vcpu_init(struct vm *vm, struct vcpu *vcpu)
         .tsc_deadline_timer =
             kvm_call_number(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
     };
-    int error = cpuid_edit(vm->cpuid, &machine, vcpu->index);
+    int error = choose_cpuid(vm);
+    if (error == 0)
+        error = cpuid_edit(vm->cpuid, &machine, vcpu->index);
     if (error == 0)
         error = checked(kvm_call(vcpu->fd, KVM_SET_CPUID2, vm->cpuid),
                         "refuses the CPUID made from its own list");

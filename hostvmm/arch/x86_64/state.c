@@ -13,8 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/fd.h"
 #include "agent/base/log.h"
 #include "hostvmm/arch/arch.h"
+#include "hostvmm/arch/x86_64/cpu.h"
 #include "hostvmm/arch/x86_64/cpu_features.h"
 #include "hostvmm/arch/x86_64/cpuid.h"
 #include "hostvmm/kvm.h"
@@ -25,6 +27,8 @@
 #define MSR_TSC            0x10u
 #define MSR_TSC_DEADLINE   0x6e0u
 #define XSAVE_MAX_BYTES    (64u << 10)
+#define CPU_FIELDS         3u
+#define HOST_BYTES         40 /* a kernel's boot_id, a newline */
 #define IRQCHIPS           3u /* both PICs, the I/O APIC */
 #define FEATURE_ECX_TIMER  (1u << 24)
 #define VENDOR_AMD_EBX     0x68747541u
@@ -48,10 +52,22 @@ static int failed(const char *what, int error)
 /* ---- processor -------------------------------------------------------------------------------------------
  */
 
+/* Which boot of which machine this is: on the same one a saved CPUID was supported already. Empty: not known.
+ */
+static void get_host(char host[HOST_BYTES])
+{
+    const int64_t size = fd_read_file("/proc/sys/kernel/random/boot_id", host, HOST_BYTES - 1);
+    host[size > 0 ? size : 0] = '\0';
+    host[strcspn(host, "\n")] = '\0';
+}
+
 void arch_cpu_save(const struct vm *vm, struct state_writer *out, const char *key)
 {
+    char host[HOST_BYTES];
     const int tsc_khz = kvm_call_number(vm->vcpus[0].fd, KVM_GET_TSC_KHZ, 0);
-    state_put_map(out, key, 2);
+    get_host(host);
+    state_put_map(out, key, CPU_FIELDS);
+    state_put_text(out, "host", host);
     state_put_bytes(out, "cpuid", vm->cpuid->entries, vm->cpuid->nent * sizeof vm->cpuid->entries[0]);
     state_put_uint(out, "tsc_khz", tsc_khz > 0 ? (uint32_t)tsc_khz : 0);
 }
@@ -96,21 +112,38 @@ static void set_tsc_rate(struct vm *vm, struct state_reader *in, uint32_t khz)
     }
 }
 
-void arch_cpu_load(struct vm *vm, struct state_reader *in, const char *key)
+/* What this machine lacks, unless the snapshot was made in this very boot of it: then it lacks nothing. */
+static void check_cpuid(const struct vm *vm, struct state_reader *in, const char *made_on,
+                        const struct kvm_cpuid2 *table)
 {
+    char host[HOST_BYTES];
     char names[128];
-    struct kvm_cpuid2 *table = new_table();
-    state_get_map(in, key, 2);
-    if (!table) {
-        state_refuse(in, key, "no memory");
+    get_host(host);
+    if (in->failed || (host[0] && strcmp(host, made_on) == 0))
         return;
-    }
-    get_cpuid(in, table);
-    if (!in->failed && cpu_features_missing(table, vm->cpuid, names, sizeof names) > 0)
+    struct kvm_cpuid2 *supported = cpu_supported(vm);
+    if (!supported)
+        state_refuse(in, "cpuid", "KVM does not tell what it supports");
+    else if (cpu_features_missing(table, supported, names, sizeof names) > 0)
         state_refuse(in, "cpuid",
                      "this machine lacks what the guest was shown: %s; --cpu baseline makes snapshots that "
                      "more machines can restore",
                      names);
+    free(supported);
+}
+
+void arch_cpu_load(struct vm *vm, struct state_reader *in, const char *key)
+{
+    char made_on[HOST_BYTES];
+    struct kvm_cpuid2 *table = new_table();
+    state_get_map(in, key, CPU_FIELDS);
+    if (!table) {
+        state_refuse(in, key, "no memory");
+        return;
+    }
+    state_get_text(in, "host", made_on, sizeof made_on);
+    get_cpuid(in, table);
+    check_cpuid(vm, in, made_on, table);
     set_tsc_rate(vm, in, (uint32_t)state_get_uint(in, "tsc_khz", 0, UINT32_MAX));
     state_end(in);
     free(vm->cpuid);
@@ -121,12 +154,14 @@ void arch_cpu_describe(struct state_reader *in, const char *key, char *names, si
 {
     struct kvm_cpuid2 *table = new_table();
     static const struct kvm_cpuid2 nothing;
+    char made_on[HOST_BYTES];
     names[0] = '\0';
-    state_get_map(in, key, 2);
+    state_get_map(in, key, CPU_FIELDS);
     if (!table) {
         state_refuse(in, key, "no memory");
         return;
     }
+    state_get_text(in, "host", made_on, sizeof made_on);
     get_cpuid(in, table);
     (void)state_get_uint(in, "tsc_khz", 0, UINT32_MAX);
     state_end(in);
