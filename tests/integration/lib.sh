@@ -106,3 +106,49 @@ errored() { # exit-code errorType
     expect_text "$DIR/errors" '"errorMessage":"'
     [ ! -s "$DIR/answer" ] || fail "an answer came with the error"
 }
+
+# ---- snapshots and clones ---------------------------------------------------------------------------------------------
+
+SNAP=$DIR/snap
+
+# Boot a function's image, snapshot it when it is ready, end: into $SNAP, or where --out says. Sets code.
+snapshot_make() { # image [options...]
+    image=$1
+    shift
+    code=0
+    "$HOSTVMM" snapshot --kernel "$KERNEL" --rootfs "$IMAGES/$image.erofs" --out "$SNAP" --console none "$@" \
+        >"$DIR/console" 2>"$DIR/host.snapshot" </dev/null || code=$?
+}
+
+snapshot_made() { # image [options...]
+    snapshot_make "$@"
+    expect "the snapshot's exit code" "$code" 0
+}
+
+# Start a clone of $SNAP as the test's VM, at $VSOCK.
+clone_start() { # [options...]
+    vm_background "$HOSTVMM" restore --snapshot "$SNAP" --vsock "$VSOCK" "$@"
+}
+
+# A restore that must be refused with this code, its reason saying this.
+clone_refused() { # code text [options...]
+    wanted=$1
+    text=$2
+    shift 2
+    clone_start --console none "$@"
+    vm_end "$wanted"
+    expect_text "$DIR/host" "$text"
+}
+
+# Ask the running VM for a snapshot through its control socket. Sets code; the answer's JSON is in $DIR/answer.
+snapshot_ask() { # out [options...]
+    out=$1
+    shift
+    code=0
+    "$HOSTVMM" snapshot --control "$DIR/control.sock" --out "$out" --json "$@" >"$DIR/answer" 2>"$DIR/errors" || code=$?
+}
+
+snapshot_asked() { # out [options...]
+    snapshot_ask "$@"
+    expect "the snapshot's exit code" "$code" 0
+}
