@@ -70,9 +70,12 @@ else
     (
         flock 8
         [ -f "$tree/.unpacked" ] && [ -f "$tree/Kconfig" ] && patches_fit && exit 0
-        find "$tree" -mindepth 1 -delete
+        # Beside it, and put in its place whole: others look for their files in it meanwhile (headers_install).
         echo "kernel: unpacking $source into $tree"
-        tar -xf "$source" -C "$tree" --strip-components=1 && touch "$tree/.unpacked"
+        rm -rf "$tree.new" "$tree.old"
+        mkdir "$tree.new"
+        tar -xf "$source" -C "$tree.new" --strip-components=1 && touch "$tree.new/.unpacked" &&
+            mv "$tree" "$tree.old" && mv "$tree.new" "$tree" && rm -rf "$tree.old"
     ) 8>"$tree.lock" || fail "could not unpack $source into $tree"
 fi
 [ -f "$tree/Kconfig" ] || fail "$tree is not a Linux source tree"
@@ -113,9 +116,10 @@ if ! cmp -s "$objects/fragments.tmp" "$objects/fragments" || [ ! -f "$objects/.c
 fi
 
 echo "kernel: building for $arch${debug:+, debug}, $jobs jobs; some minutes from nothing; the whole output goes to $out/build.log"
+rm -f "$objects/.status"
 {
-    kernel_make -j "$jobs" vmlinux bzImage 2>&1
-    echo $? >"$objects/.status"
+    # Not `$?` after it: a failure would end this part of the pipeline there, by set -e.
+    if kernel_make -j "$jobs" vmlinux bzImage 2>&1; then echo 0 >"$objects/.status"; else echo 1 >"$objects/.status"; fi
 } | awk -v log_file="$out/build.log" '
     { print > log_file }
     $1 == "CC" || $1 == "AS" { if (++count % 200 == 0) { printf "kernel: %d objects compiled, now %s\n", count, $2; fflush() } }
