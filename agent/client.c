@@ -46,9 +46,10 @@ void client_close(struct client *client, struct session *session)
 {
     if (client->state == CLIENT_FREE)
         return;
+    const bool broke_off = client->link.reset;
     link_close(&client->link);
     *client = (struct client){.state = CLIENT_FREE, .link = client->link};
-    session_client_gone(session, client);
+    session_client_gone(session, client, broke_off);
 }
 
 void client_fail(struct client *client, struct session *session, struct proto_slice id,

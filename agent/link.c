@@ -70,8 +70,10 @@ void link_read(struct link *link)
     const ssize_t n = recv(link->fd, space, room, MSG_DONTWAIT);
     if (n > 0)
         frame_reader_fill(&link->buffers->in, (size_t)n);
-    else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+    else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         link->ended = link->hung_up = true;
+        link->reset = n < 0;
+    }
 }
 
 /* ---- output ---------------------------------------------------------------------------------------- */

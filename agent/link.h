@@ -37,6 +37,7 @@ struct link {
     uint32_t interest;            /* what epoll was last told; 0: not added */
     bool ended;                   /* no more input will come */
     bool hung_up;                 /* the peer is gone or has closed its sending side */
+    bool reset;                   /* ... and did not say goodbye */
     bool broken;                  /* the peer does not take output any more: it is thrown away */
     size_t out_start, out_end;
     uint64_t sent_bytes;        /* in all */

@@ -259,7 +259,7 @@ void session_fail_told(struct session *session, const struct proto_failure *fail
     fail(session);
 }
 
-void session_client_gone(struct session *session, struct client *client)
+void session_client_gone(struct session *session, struct client *client, bool broke_off)
 {
     struct snapshot *snapshot = &session->snapshot;
     if (snapshot->asker == client)
@@ -276,6 +276,10 @@ void session_client_gone(struct session *session, struct client *client)
     struct failure failure;
     failure_set(&failure, FAILURE_INTERNAL, "its client is gone");
     session_fail(session, &failure);
+    /* A connection that breaks off is how a clone of a guest that was answering learns what it is. Its next
+     * process must not draw its first random numbers before the resume has come: it starts when asked for. */
+    if (broke_off)
+        session->restart = false;
 }
 
 void session_start(struct session *session)

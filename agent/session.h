@@ -142,7 +142,7 @@ void session_limit_state(struct session *session, uint32_t limit_ms);
 void session_no_limits(struct session *session);
 
 /* A client is closed: when the invocation in hand is its, that ends, and the function with it. */
-void session_client_gone(struct session *session, struct client *client);
+void session_client_gone(struct session *session, struct client *client, bool broke_off);
 
 /* event.c: an INVOKE held by `client`. */
 enum session_take event_take(struct session *session, struct client *client);

@@ -218,12 +218,40 @@ static void step_that_fails_without_a_process_starts_none(void **state)
     is_given_up(host, "identity: ");
 }
 
+/* A clone's connections break off before its RESUME comes: a process started then would draw its first random
+ * numbers from the original's pool. */
+static void function_of_a_connection_that_broke_off_is_not_started_before_it_is_asked_for(void **state)
+{
+    (void)state;
+    start_ready();
+    struct talk *worker = client_ready(false);
+    talk_invoke(worker, "r-1", "x", 5000);
+    expect_event("r-1");
+    /* A socket pair resets when its end is closed with bytes unread. */
+    const struct proto_message answer = {
+        .type = PROTO_LOG,
+        .u.log = {.stream = PROTO_STREAM_STDOUT, .body = proto_text("unread")},
+    };
+    assert_int_equal(link_send(&session.clients[0].link, LINK_LOG, &answer), 0);
+    client_free(worker);
+    turns(3);
+    assert_int_equal(session.state, LIFECYCLE_DOWN);
+    assert_int_equal(fake.starts, 1);
+    struct talk *host = client_new();
+    talk_hello(host, false);
+    ask_resume(host, 7, 1000);
+    fresh_process_goes_well(host, 2);
+    next_works(host);
+    client_free(host);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_SESSION(ready_function_is_frozen_first),
         WITH_SESSION(ready_function_that_does_not_freeze_is_replaced),
         WITH_SESSION(event_in_hand_is_the_originals),
+        WITH_SESSION(function_of_a_connection_that_broke_off_is_not_started_before_it_is_asked_for),
         WITH_SESSION(init_that_was_running_begins_anew),
         WITH_SESSION(function_that_is_down_starts),
         WITH_SESSION(checkpoint_under_way_is_the_originals),
