@@ -344,6 +344,9 @@ $(eval $(call musl_program,tests/bench/probe,tests/bench/probe.c $(filter-out ho
 	$(THIRD)/lib/libbearssl.a))
 $(BUILD)/tests/bench/probe: $(BUILD)/musl/hostvmm/boot/initramfs.o
 
+# Notes the time, then becomes what is timed.
+$(eval $(call musl_program,tests/bench/stamp,tests/bench/stamp.c))
+
 # ---- kernel, emulated host -----------------------------------------------------------------------------------------
 KERNEL_INPUTS := $(wildcard kernel-config/*.config kernel-config/arch/*.config kernel-config/patches/*.patch \
 	kernel-config/*.sh kernel-config/elf-pack.c kernel-config/WHY.md)
@@ -382,12 +385,14 @@ $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
 	@rootfs/initramfs.sh $< $@
 
 # What the integration tests are given besides the guests: texts, kernels not ours, images made to fail.
-TEST_DATA := $(patsubst %,$(BUILD)/tests/data/%,GPL-3 debian.release overlay.ext4 agents.erofs init-exit.erofs \
+TEST_DATA := $(patsubst %,$(BUILD)/tests/data/%,GPL-3 rngtest debian.release overlay.ext4 agents.erofs init-exit.erofs \
 	init-crash.erofs init-fail.erofs http-function.erofs) \
 	$(patsubst %,$(BUILD)/tests/data/fault-%.erofs,entropy clock sockets identity secrets generation)
 $(BUILD)/tests/data/GPL-3: /usr/share/common-licenses/GPL-3
 	@mkdir -p $(@D)
 	@cp $< $@
+$(BUILD)/tests/data/rngtest: tests/support/rngtest.sh
+	@tests/support/rngtest.sh $@
 $(BUILD)/tests/data/debian.release: tests/support/debian-kernel.sh | build/.packages-kvmhost
 	@tests/support/debian-kernel.sh $(KVMHOST) $(@D)
 $(BUILD)/tests/data/overlay.ext4: | build/.packages-test
@@ -435,6 +440,7 @@ demo: $(BUILD)/hostvmm $(IMAGES) $(KERNEL)/vmlinux | $(HOST_PARTS)
 	@tests/support/demo.sh $(BUILD)
 
 bench: $(BUILD)/hostvmm $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(BUILD)/kvmhost-count \
+	$(BUILD)/tests/bench/stamp $(BUILD)/tests/bench/probe \
 	$(KERNEL)/vmlinux | build/.packages-kvmhost
 	@tests/bench/run.sh $(BUILD)
 

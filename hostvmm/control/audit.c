@@ -41,7 +41,7 @@ static const char usage[] =
     "  --event FILE|-       what each clone is asked (an empty event)\n"
     "  --timeout MS         how long the function may take (30000)\n"
     "  --wait MS            how long a clone may take until it serves (60000)\n"
-    "  --keep-outputs FILE  append the clones' random bytes and answers to FILE\n"
+    "  --keep-random FILE   append the random bytes that the clones gave to FILE, for tests of randomness\n"
     "  --json               the report as JSON\n";
 
 struct audit {
@@ -88,7 +88,7 @@ static const struct option long_options[] = {
     {"event", required_argument, NULL, 'e'},
     {"timeout", required_argument, NULL, 't'},
     {"wait", required_argument, NULL, 'w'},
-    {"keep-outputs", required_argument, NULL, 'k'},
+    {"keep-random", required_argument, NULL, 'k'},
     {"json", no_argument, NULL, 'j'},
     {NULL, 0, NULL, 0},
 };
@@ -224,7 +224,6 @@ static int invoke(struct audit *audit, const char *socket, uint64_t deadline_ns)
     control_client_fini(&audit->client);
     if (error)
         return fail(audit, error, error == -EREMOTEIO ? "its function failed" : audit->client.problem);
-    keep(audit, answer.data, answer.size);
     error = audit_tokens_add(&audit->tokens, audit->clone, AUDIT_ANSWER, answer.data, answer.size);
     free(answer.data);
     if (error == 0)
