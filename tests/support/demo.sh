@@ -1,7 +1,8 @@
 #!/bin/sh
-# make demo: a function in a microVM counts the GPL's lines, words and bytes; wc counts them too.
+# make demo: a function in a microVM counts the GPL's lines, words and bytes; wc counts them too. Then another is snapshotted
+# when it has initialised, and restored as several clones side by side, none of which is a twin.
 #
-# Usage: tests/support/demo.sh BUILD            exit 0 when the counts are equal
+# Usage: tests/support/demo.sh BUILD            exit 0 when the counts are equal and the clones differ
 # Runs itself again with --inside where VMs can run (hostvmm/kvmhost/run).
 set -eu
 cd "$(dirname "$0")/../.."
@@ -60,3 +61,38 @@ if [ "$counts" != "$expected" ]; then
     exit 1
 fi
 echo "demo: equal"
+
+# ---- clones ----
+clones=4
+echo
+echo "demo: hostvmm snapshot --kernel build/kernel/vmlinux --rootfs build/images/identity.erofs --out snap"
+"$build/hostvmm" snapshot --kernel "${KERNEL:-build/kernel/vmlinux}" --rootfs "$build/images/identity.erofs" --out "$dir/snap" \
+    --console none --timeline "$dir/cold"
+echo "demo: hostvmm restore --snapshot snap --clones $clones --vsock clone-%n.sock"
+"$build/hostvmm" restore --snapshot "$dir/snap" --clones $clones --vsock "$dir/clone-%n.sock" --timeline "$dir/clone-%n" \
+    --console none &
+vm=$!
+for n in $(seq $clones); do
+    printf 'clone %s' "$n" >"$dir/event"
+    "$build/hostvmm" invoke --vsock "$dir/clone-$n.sock" --event "$dir/event" --wait 60000 >"$dir/answer-$n" || {
+        echo "demo: clone $n does not answer" >&2
+        exit 1
+    }
+done
+kill -TERM "$vm"
+code=0
+wait "$vm" || code=$?
+vm=
+[ $code -eq 0 ] || { echo "demo: the clones did not shut down in order: exit code $code" >&2; exit 1; }
+field() { sed -n "s/^$1 //p" "$2"; }
+echo
+echo "  cold start to ready $(ms "$(number ready_us "$dir/cold")" 1000)"
+echo
+echo "  clone  restore to ready  the function's id                 its random bytes"
+for n in $(seq $clones); do
+    echo "  $n      $(ms "$(number ready_us "$dir/clone-$n")" 1000)       $(field id "$dir/answer-$n")  $(field random "$dir/answer-$n" | cut -c 1-32)..."
+    { field id "$dir/answer-$n" && field random "$dir/answer-$n"; } >>"$dir/values"
+done
+twins=$(sort "$dir/values" | uniq -d)
+[ -z "$twins" ] || { echo "demo: two clones share $twins" >&2; exit 1; }
+echo "demo: no two are the same"
