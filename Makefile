@@ -149,7 +149,7 @@ AGENT_SOURCES := agent/parent.c agent/failure.c agent/backlog.c agent/lifecycle.
 	agent/session_checkpoint.c agent/session_resume.c \
 	agent/channel.c agent/http_link.c agent/http_serve.c agent/http_peer.c $(HTTP_SOURCES)
 # What the agent does to its guest around a snapshot, and what it tells the audit.
-AGENT_RESUME_SOURCES := agent/resume.c agent/resume/page.c agent/resume/identity.c agent/resume/secrets.c \
+AGENT_RESUME_SOURCES := agent/resume.c agent/resume/clock.c agent/resume/page.c agent/resume/identity.c agent/resume/secrets.c \
 	agent/resume/netlink.c agent/resume/sockets.c agent/drbg.c agent/facts.c agent/facts_net.c agent/facts_process.c
 $(eval $(call musl_program,agent,agent/main.c agent/process.c $(AGENT_SOURCES) $(AGENT_RESUME_SOURCES) $(PROTO_SOURCES) \
 	$(BASE_SOURCES),$(THIRD)/lib/libcbor.a $(THIRD)/lib/libbearssl.a))
@@ -294,6 +294,7 @@ $(eval $(call fuzz_target,devices_load,tests/fuzz/devices_load.c hostvmm/device/
 # ---- hostvmm: snapshot ---------------------------------------------------------------------------------------------
 HOSTVMM_SNAPSHOT_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/header.c hostvmm/snapshot/manifest.c \
 	hostvmm/snapshot/open.c hostvmm/snapshot/chunks.c hostvmm/snapshot/layers.c hostvmm/snapshot/saver.c hostvmm/snapshot/pages.c \
+	hostvmm/snapshot/prefetch.c hostvmm/snapshot/rehearsal.c \
 	hostvmm/snapshot/inspect.c hostvmm/snapshot/dump.c hostvmm/snapshot/capture.c hostvmm/snapshot/resumption.c hostvmm/snapshot/uniqueness.c
 # What is on disk, apart from the machine whose state it is.
 SNAPSHOT_FILE_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/header.c hostvmm/snapshot/manifest.c \
@@ -439,6 +440,11 @@ test: $(call wanted,unit,$(UNIT_TESTS)) $(call wanted,script,$(MUSL_PROGRAMS) $(
 demo: $(BUILD)/hostvmm $(IMAGES) $(KERNEL)/vmlinux | $(HOST_PARTS)
 	@tests/support/demo.sh $(BUILD)
 
+# Thousands of clones, one after the other: an hour or so in the emulated host.
+CYCLES ?= 5000
+soak: $(BUILD)/hostvmm $(IMAGES) $(KERNEL)/vmlinux | $(HOST_PARTS)
+	@tests/soak/clones.sh $(BUILD) $(CYCLES)
+
 bench: $(BUILD)/hostvmm $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(BUILD)/kvmhost-count \
 	$(BUILD)/tests/bench/stamp $(BUILD)/tests/bench/probe \
 	$(KERNEL)/vmlinux | build/.packages-kvmhost
@@ -479,7 +485,7 @@ check-format: | build/.packages-test
 	@clang-format --dry-run -Werror $(wildcard $(FORMATTED))
 check-tidy: $(patsubst %.c,$(BUILD)/tidy/%.ok,$(wildcard $(CHECKED_C)))
 
-.PHONY: all demo test bench clean
+.PHONY: all demo test bench soak clean
 all: $(MUSL_PROGRAMS)
 
 clean:

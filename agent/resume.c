@@ -1,7 +1,7 @@
 /*
  * The agent's side of a snapshot: a first identity, what to forget, and the steps that make a clone one of
  * its own (resume.h has the order; each step is checked, and says which call failed). The parts are in
- * agent/resume/; here are the table, the pool, the clock, and what they share.
+ * agent/resume/; here are the table, the pool, and what they share.
  *
  * One instance a process, in static storage: nothing of a resume depends on memory being to be had, apart
  * from the list of sockets.
@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "agent/base/fd.h"
@@ -25,10 +24,7 @@
 #include "agent/resume/parts.h"
 #include "agent/resume/state.h"
 
-#define NS_PER_S           INT64_C(1000000000)
-#define CLOCK_TOLERANCE_NS INT64_C(1000000)
-
-static struct resume resume_state = {.page = {.fd = -1}};
+static struct resume resume_state = {.page = {.fd = -1}, .host_clock = -1};
 
 struct resume *resume_get(void)
 {
@@ -85,31 +81,11 @@ static int step_entropy(struct resume *resume, const struct resume_order *order,
 
 /* ---- clock ---- */
 
-static int64_t clock_ns(clockid_t clock)
-{
-    struct timespec now;
-    (void)clock_gettime(clock, &now);
-    return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
-}
-
-/* The monotonic clock goes on as if there had been no snapshot; only the wall clock is stepped. */
 static int step_clock(struct resume *resume, const struct resume_order *order, char *why)
 {
-    if (!resume->in_guest)
-        return 0;
-    if (order->realtime_ns > INT64_MAX / 2)
-        return resume_why(why, -EINVAL, "the host's time is out of range");
-    const int64_t start = clock_ns(CLOCK_MONOTONIC);
-    const int64_t target = (int64_t)order->realtime_ns + start - (int64_t)order->received_ns;
-    const struct timespec time = {.tv_sec = (time_t)(target / NS_PER_S),
-                                  .tv_nsec = (long)(target % NS_PER_S)};
-    if (clock_settime(CLOCK_REALTIME, &time) < 0)
-        return resume_why(why, -errno, "clock_settime(CLOCK_REALTIME)");
-    const int64_t shown = clock_ns(CLOCK_REALTIME);
-    const int64_t took = clock_ns(CLOCK_MONOTONIC) - start; /* this processor may have been away */
-    if (shown < target - CLOCK_TOLERANCE_NS || shown > target + took + CLOCK_TOLERANCE_NS)
-        return resume_why(why, -ERANGE, "CLOCK_REALTIME does not show what was set");
-    return 0;
+    return resume->in_guest
+               ? resume_clock_step(resume->host_clock, order->realtime_ns, order->received_ns, why)
+               : 0;
 }
 
 /* ---- sockets, identity, secrets, generation ---- */
@@ -206,6 +182,8 @@ int resume_begin_life(struct resume *resume, const struct resume_places *places,
 {
     char why[RESUME_WHY_BYTES] = "a path is too long";
     resume->in_guest = in_guest != 0;
+    if (in_guest && resume->host_clock < 0)
+        resume->host_clock = resume_clock_open();
     resume_page_close(&resume->page);
     int error = copy_place(resume->machine_id, places->machine_id);
     if (error == 0)

@@ -31,6 +31,14 @@ int resume_page_open(struct resume_page *page, const char *path, uint64_t genera
 int resume_page_write(struct resume_page *page, uint64_t generation, const uint8_t *clone_id, char *why);
 void resume_page_close(struct resume_page *page);
 
+/* ---- clock.c: the wall clock */
+
+/* The host's clock as KVM offers it: a descriptor to keep, also across snapshots; -1 where there is none. */
+int resume_clock_open(void);
+/* Set CLOCK_REALTIME to the host's, which it was when it was sent, and see that it shows that. `device` may
+ * be -1. Times as in struct resume_order. */
+int resume_clock_step(int device, uint64_t sent_ns, uint64_t received_ns, char *why);
+
 /* ---- identity.c: machine-id and boot_id */
 
 enum { RESUME_MACHINE_ID_BYTES = 33, RESUME_BOOT_ID_BYTES = 37 };

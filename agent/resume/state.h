@@ -14,6 +14,7 @@ struct resume {
     bool in_guest;
     uint64_t generation; /* 0 before resume_begin_life */
     struct resume_page page;
+    int host_clock; /* -1: KVM offers none */
     struct drbg drbg;
     char machine_id[RESUME_PLACE_BYTES];
     char boot_id[RESUME_PLACE_BYTES];
