@@ -7,26 +7,8 @@
 set -eu
 cd "$(dirname "$0")/../.."
 build=$1
-hostvmm=$build/hostvmm
-kernel=${KERNEL:-build/kernel/vmlinux}
 poweroff=$build/tests/guest/poweroff.cpio
-count=$build/kvmhost-count
-dir=$(mktemp -d /tmp/rekindle-bench.XXXXXX)
-vm=
-end() {
-    [ -z "$vm" ] || kill -KILL "$vm" 2>/dev/null || true
-    rm -rf "$dir"
-}
-trap end EXIT
-
-fail() {
-    echo "bench: $*" >&2
-    for log in "$dir"/host "$dir"/errors; do [ ! -s "$log" ] || tail -n 20 "$log" >&2; done
-    exit 1
-}
-minsn() { awk -v ns="$1" 'BEGIN { printf "%.3f", ns / 1e6 }'; }
-
-median() { sort -n | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] }'; }
+. tests/bench/lib.sh
 
 # The median of five runs of a command, from its start to its end. The first is cold: its program's pages are mapped anew.
 cost() { # key command...
@@ -64,43 +46,31 @@ memory() { # field... -> "guest other", in KiB
     END { print sum[1] + 0, sum[0] + 0 }' "/proc/$vm/smaps"
 }
 
-number() { sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" "$2"; }
-
 running_guest() {
-    mkfifo "$dir/messages"
-    "$hostvmm" run --kernel "$kernel" --rootfs "$build/images/hello.erofs" --memory 128 --vsock "$dir/vm.sock" \
-        --timeline "$dir/timeline" --console none >/dev/null 2>"$dir/messages" </dev/null &
-    vm=$!
-    # hostvmm says when the function is ready, with the timeline written: reading up to there is the wait for it.
-    exec 3<"$dir/messages"
-    said=
-    while read -r line <&3; do
-        echo "$line" >>"$dir/host"
-        case $line in *"ready in "*) said=yes; break ;; esac
-    done
-    [ -n "$said" ] || fail "the guest did not become ready"
-    cat <&3 >>"$dir/host" &
+    start "ready in " "$hostvmm" run --kernel "$kernel" --rootfs "$image" --memory 128 --vsock "$dir/vm.sock" \
+        --timeline "$dir/timeline" --console none
     # shellcheck disable=SC2046
     set -- $(memory Rss)
     echo "guest_used_at_ready_kib $1"
     for part in vmm kernel init agent function; do
         echo "boot_${part}_minsn $(minsn $(($(number ${part}_us "$dir/timeline") * 1000)))"
     done
-    echo "boot_to_ready_minsn $(minsn $(($(number ready_us "$dir/timeline") * 1000)))"
+    ready_ns=$(($(number ready_us "$dir/timeline") * 1000))
+    echo "boot_to_ready_minsn $(minsn "$ready_ns")"
     head -c 1024 /dev/zero | tr '\0' a >"$dir/1k"
+    client=$(client_ns "$dir/1k")
+    echo "boot_to_response_minsn $(minsn $((ready_ns + client)))"
     head -c 1048576 /dev/zero | tr '\0' a >"$dir/1m"
     invoke invoke_1k_minsn "$dir/1k"
     invoke invoke_1m_minsn "$dir/1m"
     # shellcheck disable=SC2046
     set -- $(memory Private_Clean Private_Dirty)
     echo "vmm_private_kib $2"
-    kill -TERM "$vm"
-    wait "$vm" || fail "the guest did not end in order"
-    vm=
+    stop
 }
 
 sizes() {
-    for pair in init:$build/init agent:$build/agent hostvmm:$hostvmm kernel:$kernel image:$build/images/hello.erofs; do
+    for pair in init:$build/init agent:$build/agent hostvmm:$hostvmm kernel:$kernel image:$image; do
         echo "${pair%%:*}_bytes $(stat -c %s "${pair#*:}")"
     done
 }
@@ -108,3 +78,4 @@ sizes() {
 boot_times
 running_guest
 sizes
+tests/bench/measure-clones.sh "$build"
