@@ -240,7 +240,7 @@ $(IMAGES): $(BUILD)/images/%.erofs: $(BUILD)/functions/%/bootstrap $(BUILD)/init
 HOSTVMM_ARCH_SOURCES := hostvmm/arch/x86_64/layout.c hostvmm/arch/x86_64/cpu.c hostvmm/arch/x86_64/cpuid.c \
 	hostvmm/arch/x86_64/boot.c hostvmm/arch/x86_64/acpi.c hostvmm/arch/x86_64/aml.c hostvmm/arch/x86_64/state.c \
 	hostvmm/arch/x86_64/cpu_features.c
-HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/snapshots.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/files.c hostvmm/vm.c \
+HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/snapshots.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/listen.c hostvmm/files.c hostvmm/vm.c \
 	hostvmm/vcpu.c hostvmm/memory.c hostvmm/bus.c hostvmm/console.c hostvmm/timeline.c hostvmm/boot/kernel.c \
 	hostvmm/boot/elf.c hostvmm/boot/bzimage.c hostvmm/boot/load.c hostvmm/boot/image.c hostvmm/device/serial.c \
 	hostvmm/device/lifecycle.c hostvmm/device/vmgenid.c init/bootargs.c $(HOSTVMM_ARCH_SOURCES)
@@ -271,7 +271,7 @@ HOSTVMM_VIRTIO_SOURCES := hostvmm/device/irq.c hostvmm/device/virtio/queue.c hos
 	hostvmm/device/virtio/device.c hostvmm/device/virtio/mmio.c hostvmm/device/virtio/blk.c hostvmm/device/virtio/blk_request.c \
 	hostvmm/device/virtio/rng.c hostvmm/device/virtio/vsock.c hostvmm/device/virtio/vsock_connection.c \
 	hostvmm/device/virtio/vsock_guest.c hostvmm/device/virtio/vsock_host.c hostvmm/device/virtio/vsock_listen.c
-VIRTIO_TEST_SOURCES := $(HOSTVMM_VIRTIO_SOURCES) hostvmm/memory.c hostvmm/arch/x86_64/layout.c \
+VIRTIO_TEST_SOURCES := $(HOSTVMM_VIRTIO_SOURCES) hostvmm/listen.c hostvmm/memory.c hostvmm/arch/x86_64/layout.c \
 	hostvmm/snapshot/codec.c \
 	tests/unit/virtio/guest.c $(BASE_SOURCES)
 $(eval $(call unit_test,virtio/queue_test,tests/unit/virtio/queue_test.c $(VIRTIO_TEST_SOURCES)))
@@ -308,11 +308,11 @@ $(eval $(call unit_test,snapshot/files_test,tests/unit/snapshot/files_test.c $(S
 # ---- hostvmm: control ----------------------------------------------------------------------------------------------
 HOSTVMM_CONTROL_SOURCES := hostvmm/control/client.c hostvmm/control/dial.c hostvmm/control/doctor.c \
 	hostvmm/control/doctor_probe.c hostvmm/control/invoke.c hostvmm/control/output.c hostvmm/control/shutdown.c \
-	hostvmm/control/text.c hostvmm/control/lifeline.c hostvmm/control/lifeline_message.c hostvmm/control/listen.c \
+	hostvmm/control/text.c hostvmm/control/lifeline.c hostvmm/control/lifeline_message.c \
 	hostvmm/control/operator.c hostvmm/control/operator_request.c hostvmm/control/snapshot.c \
 	hostvmm/control/audit_tokens.c hostvmm/control/audit_entropy.c hostvmm/control/audit_facts.c \
 	hostvmm/control/audit_report.c hostvmm/control/audit.c hostvmm/control/audit_clones.c
-CONTROL_TEST_SOURCES := $(HOSTVMM_CONTROL_SOURCES) tests/unit/control/fake.c $(PROTO_SOURCES) $(BASE_SOURCES)
+CONTROL_TEST_SOURCES := $(HOSTVMM_CONTROL_SOURCES) hostvmm/listen.c tests/unit/control/fake.c $(PROTO_SOURCES) $(BASE_SOURCES)
 $(eval $(call unit_test,control/client_test,tests/unit/control/client_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/dial_test,tests/unit/control/dial_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/shutdown_test,tests/unit/control/shutdown_test.c $(CONTROL_TEST_SOURCES)))

@@ -13,7 +13,7 @@ typedef void snapshots_stop(void *context, int code);
 
 struct snapshots {
     struct capture capture;
-    struct operator control;
+    struct operator_server control;
     bool listening;
     uint32_t hooks_ms;
     bool stops; /* the one under way ends the guest */

@@ -17,14 +17,16 @@
 #include "hostvmm/control/text.h"
 #include "hostvmm/exit.h"
 
+#define BACKLOG 8
+
 static void drop(struct operator_client *client)
 {
-    struct operator* operator= client->owner;
-    loop_remove(operator->loop, &client->source);
+    struct operator_server *server = client->owner;
+    loop_remove(server->loop, &client->source);
     fd_close(&client->fd);
     client->arrival = 0;
-    if (operator->asker == client)
-        operator->asker = NULL;
+    if (server->asker == client)
+        server->asker = NULL;
 }
 
 static void reply(struct operator_client *client, bool ok, int code, const char *text)
@@ -48,11 +50,11 @@ static void reply(struct operator_client *client, bool ok, int code, const char 
 }
 
 /* The first that waits, or NULL. */
-static struct operator_client *next_waiting(struct operator* operator)
+static struct operator_client *next_waiting(struct operator_server *server)
 {
     struct operator_client *next = NULL;
     for (unsigned i = 0; i < OPERATOR_CLIENTS_MAX; i++) {
-        struct operator_client *client = &operator->clients[i];
+        struct operator_client *client = &server->clients[i];
         if (client->fd >= 0 && client->arrival > 0 && (!next || client->arrival < next->arrival))
             next = client;
     }
@@ -60,46 +62,46 @@ static struct operator_client *next_waiting(struct operator* operator)
 }
 
 /* Hand over what waits. An answer given within on_snapshot lets the loop go on instead of going deeper. */
-static void dispatch(struct operator* operator)
+static void dispatch(struct operator_server *server)
 {
     struct operator_client *client;
-    if (operator->dispatching)
+    if (server->dispatching)
         return;
-    operator->dispatching = true;
-    while (!operator->busy &&(client = next_waiting(operator))) {
+    server->dispatching = true;
+    while (!server->busy && (client = next_waiting(server))) {
         client->arrival = 0;
-        operator->busy = true;
-        operator->asker = client;
+        server->busy = true;
+        server->asker = client;
         const struct operator_snapshot request = client->request; /* outlives the client */
-        operator->on_snapshot(operator->context, &request);
+        server->on_snapshot(server->context, &request);
     }
-    operator->dispatching = false;
+    server->dispatching = false;
 }
 
-void operator_answer(struct operator* operator, bool ok, int code, const char *text)
+void operator_answer(struct operator_server *server, bool ok, int code, const char *text)
 {
-    struct operator_client *asker = operator->asker;
-    operator->busy = false;
-    operator->asker = NULL;
+    struct operator_client *asker = server->asker;
+    server->busy = false;
+    server->asker = NULL;
     if (asker)
         reply(asker, ok, code, text);
-    dispatch(operator);
+    dispatch(server);
 }
 
 static void take_line(struct operator_client *client, size_t size)
 {
-    struct operator* operator= client->owner;
+    struct operator_server *server = client->owner;
     char why[OPERATOR_WHY_BYTES] = "";
     if (operator_parse(client->line, size, &client->request, why) < 0) {
         reply(client, false, HOSTVMM_EXIT_USAGE, why);
         return;
     }
-    client->arrival = ++operator->arrivals;
+    client->arrival = ++server->arrivals;
     /* From now on only its going away is of interest; half a close is none. */
-    if (loop_modify(operator->loop, &client->source, 0) < 0)
+    if (loop_modify(server->loop, &client->source, 0) < 0)
         drop(client);
     else
-        dispatch(operator);
+        dispatch(server);
 }
 
 static void on_client(void *context, uint32_t events)
@@ -128,18 +130,18 @@ static void on_client(void *context, uint32_t events)
         reply(client, false, HOSTVMM_EXIT_USAGE, "a request of more than 8192 bytes");
 }
 
-static void attach(struct operator* operator, int fd)
+static void attach(struct operator_server *server, int fd)
 {
     static const char too_many[] =
         "{\"ok\":false,\"error\":\"4 other clients are connected: try again later\",\"code\":1}\n";
     for (unsigned i = 0; i < OPERATOR_CLIENTS_MAX; i++) {
-        struct operator_client *client = &operator->clients[i];
+        struct operator_client *client = &server->clients[i];
         if (client->fd >= 0)
             continue;
         client->fd = fd;
         client->used = 0;
         client->arrival = 0;
-        if (loop_add(operator->loop, &client->source, fd, EPOLLIN, on_client, client) < 0)
+        if (loop_add(server->loop, &client->source, fd, EPOLLIN, on_client, client) < 0)
             drop(client);
         return;
     }
@@ -149,51 +151,56 @@ static void attach(struct operator* operator, int fd)
 
 static void on_listener(void *context, uint32_t events)
 {
-    struct operator* operator= context;
+    struct operator_server *server = context;
     (void)events;
-    const int fd = accept4(operator->place.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    const int fd = accept4(server->place.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-        attach(operator, fd);
+        attach(server, fd);
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-        log_error("control %s: serves nobody any more: %s", operator->place.address.sun_path,
-                  strerror(errno));
-        loop_remove(operator->loop, &operator->listener); /* rather than turn in circles */
+        log_error("control %s: serves nobody any more: %s", server->place.address.sun_path, strerror(errno));
+        loop_remove(server->loop, &server->listener); /* rather than turn in circles */
     }
 }
 
-void operator_init(struct operator* operator, struct loop * loop)
+void operator_init(struct operator_server *server, struct loop *loop)
 {
-    memset(operator, 0, sizeof *operator);
-    operator->loop = loop;
-    operator->place.fd = operator->listener.fd = - 1;
+    memset(server, 0, sizeof *server);
+    server->loop = loop;
+    server->place.fd = server->listener.fd = -1;
     for (unsigned i = 0; i < OPERATOR_CLIENTS_MAX; i++) {
-        operator->clients[i].owner = operator;
-        operator->clients[i].fd = operator->clients[i].source.fd = - 1;
+        server->clients[i].owner = server;
+        server->clients[i].fd = server->clients[i].source.fd = -1;
     }
 }
 
-int operator_open(struct operator* operator, const char * path, operator_on_snapshot *on_snapshot,
+int operator_open(struct operator_server *server, const char *path, operator_on_snapshot *on_snapshot,
                   void *context)
 {
-    operator->on_snapshot = on_snapshot;
-    operator->context = context;
-    int error = listen_open(&operator->place, "control", path);
+    server->on_snapshot = on_snapshot;
+    server->context = context;
+    const struct listen_wish wish = {
+        .what = "control socket",
+        .path = path,
+        .path_max_bytes = sizeof server->place.address.sun_path - 1,
+        .backlog = BACKLOG,
+        .mode = 0600,
+    };
+    int error = listen_open(&server->place, &wish);
     if (error == 0)
-        error =
-            loop_add(operator->loop, &operator->listener, operator->place.fd, EPOLLIN, on_listener, operator);
+        error = loop_add(server->loop, &server->listener, server->place.fd, EPOLLIN, on_listener, server);
     if (error)
-        listen_close(&operator->place);
+        listen_close(&server->place);
     return error;
 }
 
-void operator_fini(struct operator* operator)
+void operator_fini(struct operator_server *server)
 {
-    if (!operator->loop)
+    if (!server->loop)
         return;
     for (unsigned i = 0; i < OPERATOR_CLIENTS_MAX; i++)
-        if (operator->clients[i].fd >= 0)
-            drop(&operator->clients[i]);
-    loop_remove(operator->loop, &operator->listener);
-    listen_close(&operator->place);
-    operator->busy = false;
+        if (server->clients[i].fd >= 0)
+            drop(&server->clients[i]);
+    loop_remove(server->loop, &server->listener);
+    listen_close(&server->place);
+    server->busy = false;
 }

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #include "agent/base/loop.h"
-#include "hostvmm/control/listen.h"
+#include "hostvmm/listen.h"
 
 #define OPERATOR_LINE_MAX_BYTES 8192 /* without its newline */
 #define OPERATOR_PATH_MAX_BYTES 1023
@@ -40,7 +40,7 @@ int operator_parse(const char *line, size_t size, struct operator_snapshot *requ
 typedef void operator_on_snapshot(void *context, const struct operator_snapshot *request);
 
 struct operator_client {
-    struct operator* owner;
+    struct operator_server *owner;
     struct loop_source source;
     int fd;           /* -1: free */
     uint64_t arrival; /* of its whole request, for the order; 0 until then */
@@ -49,8 +49,7 @@ struct operator_client {
     char line[OPERATOR_LINE_MAX_BYTES + 1];
 };
 
-struct operator
-{
+struct operator_server {
     struct loop *loop;
     struct listen_place place;
     struct loop_source listener;
@@ -63,18 +62,18 @@ struct operator
     struct operator_client clients[OPERATOR_CLIENTS_MAX];
 };
 
-void operator_init(struct operator* operator, struct loop * loop);
+void operator_init(struct operator_server *server, struct loop *loop);
 /* Listen at `path`: errors as listen_open's, or loop_add's. */
-int operator_open(struct operator* operator, const char * path, operator_on_snapshot *on_snapshot,
+int operator_open(struct operator_server *server, const char *path, operator_on_snapshot *on_snapshot,
                   void *context);
 /* Hang up on all; the socket's file is removed. */
-void operator_fini(struct operator* operator);
+void operator_fini(struct operator_server *server);
 
 /*
  * The request in hand is done. `ok`: `text` has JSON members without braces (may be empty), such as
  * "\"pause_ns\":5"; pause_ns, checkpoint_us and disk_bytes are shown to people. Else the reason, in UTF-8,
  * and `code`, an exit code. The next request may be handed over within this call.
  */
-void operator_answer(struct operator* operator, bool ok, int code, const char *text);
+void operator_answer(struct operator_server *server, bool ok, int code, const char *text);
 
 #endif

@@ -34,10 +34,8 @@ static void end_late(struct resumption *resumption)
 static void wait(struct resumption *resumption, uint64_t delay_ns)
 {
     const uint64_t now = clock_monotonic_ns();
-    if (now >= resumption->limit_ns)
-        end_late(resumption);
-    else if (loop_timer_arm(resumption->timer_fd,
-                            delay_ns < resumption->limit_ns - now ? delay_ns : resumption->limit_ns - now))
+    const uint64_t left_ns = resumption->limit_ns > now ? resumption->limit_ns - now : 0;
+    if (left_ns == 0 || loop_timer_arm(resumption->timer_fd, delay_ns < left_ns ? delay_ns : left_ns))
         end_late(resumption);
 }
 

@@ -1,4 +1,4 @@
-/* libFuzzer target: the request line of the operator's socket. What is taken keeps to its limits. */
+/* libFuzzer target: the request line of the server's socket. What is taken keeps to its limits. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

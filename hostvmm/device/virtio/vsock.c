@@ -140,7 +140,7 @@ int virtio_vsock_init(struct virtio_vsock *vsock, const struct guest_memory *mem
     *vsock = (struct virtio_vsock){
         .loop = loop,
         .guest_cid = guest_cid,
-        .listen_fd = -1,
+        .place = {.fd = -1},
         .listener = {.fd = -1},
         .notify = {{.fd = -1}, {.fd = -1}, {.fd = -1}},
     };

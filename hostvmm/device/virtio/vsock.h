@@ -17,6 +17,7 @@
 
 #include "agent/base/loop.h"
 #include "hostvmm/device/virtio/mmio.h"
+#include "hostvmm/listen.h"
 
 #define VIRTIO_VSOCK_CONNECTIONS_MAX 1024
 /* `socket_path` leaves room for "_" and ten digits within sockaddr_un. */
@@ -63,12 +64,9 @@ struct virtio_vsock {
 
     struct loop_source notify[3]; /* rx, tx, event */
     bool gate_open;
-    bool listener_starved; /* out of descriptors: no accept until a connection ends */
-    int listen_fd;         /* -1: no socket_path */
+    bool listener_starved;     /* out of descriptors: no accept until a connection ends */
+    struct listen_place place; /* where clients come; its fd -1: nowhere */
     struct loop_source listener;
-    dev_t socket_dev; /* of the socket file we made, and only that is unlinked */
-    ino_t socket_ino;
-    char socket_path[VIRTIO_VSOCK_PATH_MAX_BYTES + 1];
 };
 
 /*

@@ -1,4 +1,4 @@
-/* The operator's socket: its request line, and clients that come, wait, misbehave and go away. */
+/* The server's socket: its request line, and clients that come, wait, misbehave and go away. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +20,7 @@
 static char directory[64];
 static char path[96];
 static struct loop loop;
-static struct operator operator_;
+static struct operator_server operator_;
 static struct operator_snapshot asked;
 static int asked_count;
 static bool answer_at_once;
@@ -298,7 +298,7 @@ static void test_answer_to_nobody(void **state)
 static void test_paths(void **state)
 {
     (void)state;
-    static struct operator other;
+    static struct operator_server other;
     char long_path[200];
     log_setup("test", LOG_LEVEL_ERROR, -1);
     operator_init(&other, &loop);

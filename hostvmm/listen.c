@@ -1,5 +1,5 @@
 /* See listen.h. Two processes that find the same dead file are kept apart by a lock on its directory. */
-#include "hostvmm/control/listen.h"
+#include "hostvmm/listen.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,8 +12,6 @@
 
 #include "agent/base/fd.h"
 #include "agent/base/log.h"
-
-#define BACKLOG 8
 
 static int open_socket(void)
 {
@@ -41,9 +39,11 @@ static int remove_stale(const char *what, const struct sockaddr_un *address)
                   address->sun_path, error && error != EAGAIN ? ", or it cannot be told" : "");
         return -EADDRINUSE;
     }
+    log_info("%s %s: removed, nobody was listening there any more", what, address->sun_path);
     return unlink(address->sun_path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
+/* Until the descriptor is closed; -1 where that is not possible. */
 static int lock_directory(const char *path)
 {
     char name[sizeof((struct sockaddr_un *)0)->sun_path + 1];
@@ -56,16 +56,16 @@ static int lock_directory(const char *path)
 }
 
 /* The mode is set before there is a file to open: bind gives it the socket's own. */
-static int bind_path(struct listen_place *place, const char *what)
+static int bind_path(struct listen_place *place, const struct listen_wish *wish)
 {
     struct stat about = {0};
     int directory = lock_directory(place->address.sun_path);
-    int error = remove_stale(what, &place->address);
-    if (error == 0 && (fchmod(place->fd, 0600) < 0 ||
+    int error = remove_stale(wish->what, &place->address);
+    if (error == 0 && ((wish->mode && fchmod(place->fd, wish->mode) < 0) ||
                        bind(place->fd, (const struct sockaddr *)&place->address, sizeof place->address) < 0 ||
-                       listen(place->fd, BACKLOG) < 0 || lstat(place->address.sun_path, &about) < 0)) {
+                       listen(place->fd, wish->backlog) < 0 || lstat(place->address.sun_path, &about) < 0)) {
         error = -errno;
-        log_error("%s %s: cannot listen there: %s", what, place->address.sun_path, strerror(-error));
+        log_error("%s %s: cannot listen there: %s", wish->what, place->address.sun_path, strerror(-error));
     }
     fd_close(&directory);
     if (error == 0) {
@@ -75,21 +75,21 @@ static int bind_path(struct listen_place *place, const char *what)
     return error;
 }
 
-int listen_open(struct listen_place *place, const char *what, const char *path)
+int listen_open(struct listen_place *place, const struct listen_wish *wish)
 {
-    const size_t size = strlen(path);
+    const size_t size = strlen(wish->path);
     place->fd = -1;
-    if (size == 0 || size >= sizeof place->address.sun_path) {
-        log_error("%s: a path of %zu bytes: it must have 1 to %zu, give a shorter one: %s", what, size,
-                  sizeof place->address.sun_path - 1, path);
+    if (size == 0 || size > wish->path_max_bytes || size >= sizeof place->address.sun_path) {
+        log_error("%s: a path of %zu bytes: it must have 1 to %zu, give a shorter one: %s", wish->what, size,
+                  wish->path_max_bytes, wish->path);
         return size == 0 ? -EINVAL : -ENAMETOOLONG;
     }
     place->address = (struct sockaddr_un){.sun_family = AF_UNIX};
-    memcpy(place->address.sun_path, path, size + 1);
+    memcpy(place->address.sun_path, wish->path, size + 1);
     place->fd = open_socket();
     if (place->fd < 0)
         return place->fd;
-    const int error = bind_path(place, what);
+    const int error = bind_path(place, wish);
     if (error)
         fd_close(&place->fd);
     return error;
