@@ -286,6 +286,20 @@ static const char *on_verify(struct config *config, const char *value)
     return NULL;
 }
 
+static const char *on_rehearse(struct config *config, const char *value)
+{
+    (void)value;
+    config->rehearse = true;
+    return NULL;
+}
+
+static const char *on_no_rehearsal(struct config *config, const char *value)
+{
+    (void)value;
+    config->rehearse = false;
+    return NULL;
+}
+
 #define BOOTS (CONFIG_RUN | CONFIG_SNAPSHOT)
 #define ALL   (CONFIG_RUN | CONFIG_SNAPSHOT | CONFIG_RESTORE)
 
@@ -316,6 +330,8 @@ static const struct option {
     {.name = "hostname", .handler = on_hostname, .commands = CONFIG_RESTORE},
     {.name = "secret", .handler = on_secret, .commands = CONFIG_RESTORE},
     {.name = "resume-limit", .handler = on_resume_limit, .commands = CONFIG_RESTORE},
+    {.name = "rehearse", .handler = on_rehearse, .commands = CONFIG_RESTORE, .flag = true},
+    {.name = "no-rehearsal", .handler = on_no_rehearsal, .commands = CONFIG_SNAPSHOT, .flag = true},
     {.name = "verify", .handler = on_verify, .commands = CONFIG_RESTORE, .flag = true},
 };
 
@@ -379,6 +395,7 @@ enum config_result config_parse(struct config *config, enum config_command comma
     config->vsock_cid = VSOCK_CID_DEFAULT;
     config->memory_mib = 128;
     config->rng = true;
+    config->rehearse = command == CONFIG_SNAPSHOT;
     config->hooks_ms = HOOKS_LIMIT_MS;
     config->resume_limit_ms = RESUME_LIMIT_MS;
     bootargs_defaults(&config->bootargs);

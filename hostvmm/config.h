@@ -60,6 +60,7 @@ struct config {
     unsigned clones;          /* restore: how many; in names %n is the clone's number, from 1 */
     const char *hostname;     /* restore; NULL: made from the clone's id */
     uint32_t resume_limit_ms; /* restore: from the start of the vCPUs to a function that runs */
+    bool rehearse;            /* snapshot: afterwards; restore: this is it */
     bool verify;              /* restore: read all of the snapshot first */
     struct config_secret secrets[CONFIG_SECRETS_MAX];
     unsigned secret_count;

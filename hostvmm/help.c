@@ -47,7 +47,9 @@ static const char snapshot_help[] =
     "The first form boots a guest, waits until its function is ready, makes a snapshot of it and ends. The\n"
     "second makes one of a running guest, which goes on; with --parent one of what changed since that one.\n"
     "\n"
-    "  --out DIR               the snapshot: a directory that does not exist yet\n" MACHINE_OPTIONS
+    "  --out DIR               the snapshot: a directory that does not exist yet\n"
+    "  --no-rehearsal          do not find out, with a first clone, which pages clones touch before they are "
+    "ready\n" MACHINE_OPTIONS
     "\n" EXIT_CODES;
 
 static const char restore_help[] =
@@ -66,6 +68,8 @@ static const char restore_help[] =
     "  --secret NAME=FILE      put into the clone's memory as /run/secrets/NAME; up to 16\n"
     "  --hooks-limit MS        how long the function's after_restore may take (10000)\n"
     "  --resume-limit MS       how long the clone may take to prove that it is no twin (60000)\n"
+    "  --rehearse              write down which pages a clone touches before it is ready, and stop: later "
+    "ones are faster\n"
     "  --verify                compare all of the snapshot's memory with its digests first\n"
     "  --timeline FILE         write the restore's steps as JSON\n"
     "\n" EXIT_CODES;

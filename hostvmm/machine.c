@@ -219,6 +219,8 @@ int machine_reload(struct machine *machine)
         log_error("snapshot %s: state: %s", snapshot->path, snapshot->state.why);
         return HOSTVMM_EXIT_INPUT;
     }
+    if (snapshot->prefetch)
+        prefetch_apply(snapshot->prefetch, &machine->vm.memory, machine->vm.vcpus[0].fd);
     memcpy(machine->last_id, snapshot->id, SNAPSHOT_ID_BYTES);
     machine->has_last = true;
     return 0;

@@ -10,6 +10,7 @@
 #include "hostvmm/restore.h"
 #include "hostvmm/run.h"
 #include "hostvmm/snapshot/inspect.h"
+#include "hostvmm/snapshot/rehearsal.h"
 
 #ifndef HOSTVMM_VERSION
 #define HOSTVMM_VERSION "development"
@@ -21,10 +22,15 @@ static struct config config;
 static int with_config(enum config_command command, int argc, char **argv)
 {
     char why[256];
+    int code;
     switch (config_parse(&config, command, argc, argv, why, sizeof why)) {
     case CONFIG_OK:
-        return command == CONFIG_RESTORE ? restore_clones(&config, &timeline)
-                                         : run_guest(&config, &timeline, NULL);
+        if (command == CONFIG_RESTORE)
+            return restore_clones(&config, &timeline);
+        code = run_guest(&config, &timeline, NULL);
+        if (code == 0 && config.rehearse)
+            rehearsal_run(&config);
+        return code;
     case CONFIG_HELP:
         return fputs(config_help(command), stdout) < 0 || fflush(stdout) ? HOSTVMM_EXIT_HOST
                                                                          : HOSTVMM_EXIT_OK;

@@ -14,12 +14,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent/base/fd.h"
 #include "agent/base/log.h"
 #include "hostvmm/exit.h"
 #include "hostvmm/run.h"
 #include "hostvmm/snapshot/snapshot.h"
 
 static struct snapshot snapshot; /* large */
+static struct prefetch prefetch; /* large */
 
 /* Texts of one clone's own, for as long as the process runs. */
 static struct {
@@ -163,6 +165,21 @@ static int supervise(struct config *config, const struct timeline *timeline)
     return code;
 }
 
+/* Advice: a clone needs none. */
+static void read_prefetch(void)
+{
+    char why[PREFETCH_WHY_BYTES];
+    int directory = open(snapshot.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int error = directory < 0 ? -errno
+                                    : prefetch_read(&prefetch, directory, snapshot.id,
+                                                    snapshot.machine.memory_bytes / GUEST_PAGE_BYTES, why);
+    if (error == 0)
+        snapshot.prefetch = &prefetch;
+    else if (directory >= 0 && error != -ENOENT)
+        log_warn("snapshot %s: %s; clones start more slowly", snapshot.path, why);
+    fd_close(&directory);
+}
+
 int restore_clones(struct config *config, struct timeline *timeline)
 {
     char why[SNAPSHOT_WHY_BYTES];
@@ -174,8 +191,10 @@ int restore_clones(struct config *config, struct timeline *timeline)
         snapshot_close(&snapshot);
         return HOSTVMM_EXIT_INPUT;
     }
+    if (!config->rehearse)
+        read_prefetch();
     timeline_opened(timeline);
-    const int code = config->clones > 1 ? supervise(config, timeline) : run_clone(config, timeline, 1);
+    const int code = config->clones > 1 && !config->rehearse ? supervise(config, timeline) : run_clone(config, timeline, 1);
     snapshot_close(&snapshot);
     return code;
 }

@@ -26,6 +26,7 @@
 #include "hostvmm/control/shutdown.h"
 #include "hostvmm/exit.h"
 #include "hostvmm/machine.h"
+#include "hostvmm/snapshot/rehearsal.h"
 #include "hostvmm/snapshot/resumption.h"
 #include "hostvmm/snapshots.h"
 
@@ -45,6 +46,7 @@ struct run {
     struct control_shutdown shutdown;
     struct snapshots snapshots;
     struct resumption resumption;
+    struct rehearsal rehearsal;
     struct uniqueness uniqueness;
     bool resuming;   /* a clone that is not unique yet */
     int stop_signal; /* the first one; 0: none yet */
@@ -166,6 +168,10 @@ static void on_unique(void *context, const struct lifeline_outcome *outcome)
     if (outcome->error) {
         log_error("the clone is stopped: it could not become unique: %s", outcome->why);
         stop_with(self, HOSTVMM_EXIT_RESUME);
+        return;
+    }
+    if (self->config->rehearse) {
+        stop_with(self, rehearsal_record(&self->rehearsal) ? HOSTVMM_EXIT_HOST : HOSTVMM_EXIT_OK);
         return;
     }
     timeline_restored(&self->timeline, self->resumption.connected_ns);
@@ -334,6 +340,8 @@ static int build(struct run *self, struct snapshot *snapshot)
         return machine_build(&self->machine, config, &self->loop, &guest_ops, self);
     code = machine_restore(&self->machine, config, &self->loop, &guest_ops, self);
     timeline_built(&self->timeline, self->machine.kvm_ns, self->machine.created_ns);
+    if (code == 0 && config->rehearse && rehearsal_begin(&self->rehearsal, &self->machine.vm, snapshot))
+        code = HOSTVMM_EXIT_HOST;
     return code ? code : machine_reload(&self->machine);
 }
 
@@ -346,6 +354,7 @@ int run_guest(const struct config *config, const struct timeline *timeline, stru
     control_shutdown_init(&run.shutdown);
     snapshots_init(&run.snapshots, &run.machine, &run.loop, config->hooks_ms, on_last_snapshot, &run);
     resumption_init(&run.resumption, &run.machine, &run.loop);
+    rehearsal_init(&run.rehearsal);
     int code = uniqueness_init(&run.uniqueness, config) ? HOSTVMM_EXIT_INPUT : 0;
     if (code == 0)
         code = build(&run, snapshot);
@@ -356,6 +365,7 @@ int run_guest(const struct config *config, const struct timeline *timeline, stru
     snapshots_fini(&run.snapshots);
     resumption_fini(&run.resumption);
     uniqueness_fini(&run.uniqueness);
+    rehearsal_fini(&run.rehearsal);
     machine_fini(&run.machine);
     close_loop(&run);
     return code;

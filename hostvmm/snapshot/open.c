@@ -110,6 +110,7 @@ int snapshot_open(struct snapshot *snapshot, const char *path, char *why)
 {
     /* Its tables are large and mostly unused: what the manifest does not fill in is not touched. */
     snapshot->file = NULL;
+    snapshot->prefetch = NULL;
     snapshot->layer_count = snapshot->run_count = 0;
     if (strlen(path) > CONFIG_PATH_MAX)
         return say(why, -ENAMETOOLONG, path);

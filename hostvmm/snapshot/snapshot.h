@@ -21,6 +21,7 @@
 #include "hostvmm/config.h"
 #include "hostvmm/memory.h"
 #include "hostvmm/snapshot/codec.h"
+#include "hostvmm/snapshot/prefetch.h"
 
 #define SNAPSHOT_VERSION       1u
 #define SNAPSHOT_WHY_BYTES     1600
@@ -80,6 +81,8 @@ struct snapshot {
     struct snapshot_run runs[SNAPSHOT_RUNS_MAX];
     unsigned run_count;
     uint8_t chunks_digest[SNAPSHOT_DIGEST_BYTES]; /* of the file chunks */
+
+    const struct prefetch *prefetch; /* the opener's, for a restore; NULL: none */
 
     uint8_t *file; /* the whole of state, allocated */
     size_t file_bytes;

@@ -1,0 +1,305 @@
+/*
+ * See rehearsal.h. The thread that brings pages in waits for faults and for the end, and touches no memory of
+ * the guest's itself. If it fails it closes the userfaultfd, which lets everybody who waits go on (with zero
+ * pages), and ends the VM.
+ */
+#include "hostvmm/snapshot/rehearsal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/base/fd.h"
+#include "agent/base/log.h"
+#include "hostvmm/snapshot/pages.h"
+
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00) /* Linux 6.1 */
+#endif
+
+static struct prefetch prefetch; /* large */
+
+static uint64_t page_count(const struct rehearsal *rehearsal)
+{
+    return rehearsal->snapshot->machine.memory_bytes / GUEST_PAGE_BYTES;
+}
+
+/* ---- the parent
+ * ------------------------------------------------------------------------------------------------ */
+
+static bool writes_drives(const struct config *config)
+{
+    for (unsigned i = 0; i < config->drive_count; i++)
+        if (!config->drives[i].read_only)
+            return true;
+    return false;
+}
+
+/* In the child. An alarm outlives exec: whatever happens, the rehearsal ends. */
+static void become_clone(const char *snapshot)
+{
+    char option[] = "--snapshot";
+    char path[CONFIG_PATH_MAX + 1];
+    char *const arguments[] = {"hostvmm", "restore", option, path, "--console", "none", "--rehearse", NULL};
+    (void)snprintf(path, sizeof path, "%s", snapshot);
+    (void)alarm(REHEARSAL_LIMIT_S);
+    (void)execv("/proc/self/exe", arguments);
+    _exit(127);
+}
+
+static int run_one(const struct config *config)
+{
+    int status = -1;
+    pid_t ended;
+    const pid_t child = fork();
+    if (child == 0)
+        become_clone(config->out);
+    if (child < 0)
+        return -errno;
+    do {
+        ended = waitpid(child, &status, 0);
+    } while (ended < 0 && errno == EINTR);
+    return status == 0 ? 0 : -ECHILD;
+}
+
+void rehearsal_run(const struct config *config)
+{
+    if (writes_drives(config))
+        log_info("no rehearsal: a drive is writable; clones find their pages themselves");
+    else if (run_one(config) || run_one(config))
+        log_warn("the rehearsal failed: clones start more slowly");
+}
+
+/* ---- watched memory
+ * -------------------------------------------------------------------------------------------- */
+
+static int open_fault_fd(void)
+{
+    struct uffdio_api api = {.api = UFFD_API};
+    int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+    int fd = device >= 0 ? ioctl(device, (int)USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK)
+                         : (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    const int error = fd < 0 ? -errno : 0;
+    fd_close(&device);
+    if (error)
+        return error;
+    if (ioctl(fd, (int)UFFDIO_API, &api) == 0)
+        return fd;
+    const int refused = -errno;
+    fd_close(&fd);
+    return refused;
+}
+
+/* The region's files go, empty memory comes. */
+static int watch_region(int fault_fd, const struct guest_region *region)
+{
+    struct uffdio_register range = {
+        .range = {.start = (uintptr_t)region->host, .len = region->size_bytes},
+        .mode = UFFDIO_REGISTER_MODE_MISSING,
+    };
+    if (mmap(region->host, region->size_bytes, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+        return -errno;
+    (void)madvise(region->host, region->size_bytes, MADV_NOHUGEPAGE); /* one page at a time */
+    return ioctl(fault_fd, (int)UFFDIO_REGISTER, &range) < 0 ? -errno : 0;
+}
+
+/* A page of RAM as the snapshot has it. */
+static int read_page(const struct snapshot *snapshot, uint64_t page, uint8_t to[GUEST_PAGE_BYTES])
+{
+    uint64_t end = 0;
+    for (unsigned i = 0; i < snapshot->run_count; i++) {
+        end += snapshot->runs[i].page_count;
+        if (page >= end)
+            continue;
+        const ssize_t n = pread(snapshot->layers[snapshot->runs[i].layer].fd, to, GUEST_PAGE_BYTES,
+                                (off_t)(page * GUEST_PAGE_BYTES));
+        return n == GUEST_PAGE_BYTES ? 0 : n < 0 ? -errno : -EIO;
+    }
+    return -EFAULT;
+}
+
+static void mark(uint64_t *bitmap, uint64_t page)
+{
+    bitmap[page / 64] |= UINT64_C(1) << page % 64;
+}
+
+static int bring_in(const struct rehearsal *rehearsal, uint64_t address, uint64_t page)
+{
+    static uint8_t buffer[GUEST_PAGE_BYTES];
+    struct uffdio_copy copy = {
+        .dst = address,
+        .src = (uintptr_t)buffer,
+        .len = GUEST_PAGE_BYTES,
+    };
+    const int error = read_page(rehearsal->snapshot, page, buffer);
+    if (error)
+        return error;
+    mark(rehearsal->touched, page);
+    /* Two may fault on one page. */
+    return ioctl(rehearsal->fault_fd, (int)UFFDIO_COPY, &copy) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static int serve_fault(const struct rehearsal *rehearsal)
+{
+    const struct guest_memory *memory = &rehearsal->vm->memory;
+    struct uffd_msg message;
+    const ssize_t n = read(rehearsal->fault_fd, &message, sizeof message);
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    if (n != (ssize_t)sizeof message || message.event != UFFD_EVENT_PAGEFAULT)
+        return -EPROTO;
+    const uint64_t address = message.arg.pagefault.address & ~(uint64_t)(GUEST_PAGE_BYTES - 1);
+    for (unsigned i = 0; i < memory->region_count; i++) {
+        const struct guest_region *region = &memory->regions[i];
+        const uint64_t offset = address - (uintptr_t)region->host;
+        const uint64_t page = (region->file_offset_bytes + offset) / GUEST_PAGE_BYTES;
+        if (offset < region->size_bytes)
+            return bring_in(rehearsal, address, page);
+    }
+    return -EFAULT;
+}
+
+static void *serve_faults(void *context)
+{
+    struct rehearsal *rehearsal = context;
+    struct pollfd wait[2] = {{.fd = rehearsal->fault_fd, .events = POLLIN},
+                             {.fd = rehearsal->stop_fd, .events = POLLIN}};
+    int error = 0;
+    while (error == 0 && !wait[1].revents) {
+        if (poll(wait, 2, -1) < 0)
+            error = errno == EINTR ? 0 : -errno;
+        else if (wait[0].revents)
+            error = serve_fault(rehearsal);
+    }
+    if (error) {
+        log_warn("the rehearsal's memory cannot be served: %s", strerror(-error));
+        fd_close(&rehearsal->fault_fd);
+        vm_end(rehearsal->vm, VM_END_STOPPED);
+    }
+    return NULL;
+}
+
+static int watch(struct rehearsal *rehearsal)
+{
+    const struct guest_memory *memory = &rehearsal->vm->memory;
+    int error = 0;
+    for (unsigned i = 0; i < memory->region_count && error == 0; i++)
+        error = watch_region(rehearsal->fault_fd, &memory->regions[i]);
+    rehearsal->touched = calloc(page_count(rehearsal) / 64 + 1, sizeof(uint64_t));
+    rehearsal->stop_fd = eventfd(0, EFD_CLOEXEC);
+    if (error == 0 && !rehearsal->touched)
+        error = -ENOMEM;
+    if (error == 0 && rehearsal->stop_fd < 0)
+        error = -errno;
+    if (error == 0)
+        error = -pthread_create(&rehearsal->thread, NULL, serve_faults, rehearsal);
+    rehearsal->started = error == 0;
+    return error;
+}
+
+/* ---- the child
+ * ------------------------------------------------------------------------------------------------- */
+
+void rehearsal_init(struct rehearsal *rehearsal)
+{
+    rehearsal->fault_fd = rehearsal->stop_fd = -1;
+    rehearsal->touched = rehearsal->written = NULL;
+    rehearsal->started = false;
+}
+
+/* The pages that an earlier rehearsal saw written. -ENOENT: none took place. */
+static int read_earlier(struct rehearsal *rehearsal)
+{
+    char why[PREFETCH_WHY_BYTES];
+    const struct snapshot *snapshot = rehearsal->snapshot;
+    int directory = open(snapshot->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int error = directory < 0
+                          ? -errno
+                          : prefetch_read(&prefetch, directory, snapshot->id, page_count(rehearsal), why);
+    fd_close(&directory);
+    if (error)
+        return error;
+    rehearsal->written = calloc(page_count(rehearsal) / 64 + 1, sizeof(uint64_t));
+    for (unsigned i = 0; rehearsal->written && i < prefetch.run_count; i++) {
+        const struct prefetch_run run = prefetch_run_at(&prefetch, i);
+        for (uint64_t page = 0; run.written && page < run.page_count; page++)
+            mark(rehearsal->written, run.first_page + page);
+    }
+    return rehearsal->written ? 0 : -ENOMEM;
+}
+
+int rehearsal_begin(struct rehearsal *rehearsal, struct vm *vm, const struct snapshot *snapshot)
+{
+    rehearsal->vm = vm;
+    rehearsal->snapshot = snapshot;
+    int error = read_earlier(rehearsal);
+    if (error == -ENOENT || error == -EBADMSG)
+        return 0; /* the first */
+    if (error == 0)
+        error = rehearsal->fault_fd = open_fault_fd();
+    if (error >= 0)
+        error = watch(rehearsal);
+    if (error)
+        log_error("the pages that a clone only reads cannot be told: %s", strerror(-error));
+    return error;
+}
+
+static void stop_serving(struct rehearsal *rehearsal)
+{
+    const uint64_t one = 1;
+    if (!rehearsal->started)
+        return;
+    const ssize_t n = write(rehearsal->stop_fd, &one, sizeof one);
+    (void)n;
+    (void)pthread_join(rehearsal->thread, NULL);
+    rehearsal->started = false;
+}
+
+static int write_down(const struct rehearsal *rehearsal, const uint64_t *touched, const uint64_t *written)
+{
+    const struct snapshot *snapshot = rehearsal->snapshot;
+    prefetch_make(&prefetch, touched, written, page_count(rehearsal));
+    int directory = open(snapshot->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int error = directory < 0 ? -errno : prefetch_write(&prefetch, directory, snapshot->id);
+    fd_close(&directory);
+    return error;
+}
+
+int rehearsal_record(struct rehearsal *rehearsal)
+{
+    const bool watched = rehearsal->started;
+    int error = 0;
+    vm_pause(rehearsal->vm);
+    stop_serving(rehearsal);
+    if (watched && rehearsal->fault_fd < 0)
+        error = -EIO; /* logged by the thread */
+    if (!watched)
+        error = pages_private(&rehearsal->vm->memory, &rehearsal->written);
+    if (error == 0)
+        error = write_down(rehearsal, watched ? rehearsal->touched : rehearsal->written, rehearsal->written);
+    if (error)
+        log_error("the rehearsal's pages cannot be written down: %s", strerror(-error));
+    return error;
+}
+
+void rehearsal_fini(struct rehearsal *rehearsal)
+{
+    stop_serving(rehearsal);
+    fd_close(&rehearsal->fault_fd);
+    fd_close(&rehearsal->stop_fd);
+    free(rehearsal->touched);
+    free(rehearsal->written);
+    rehearsal->touched = rehearsal->written = NULL;
+}
