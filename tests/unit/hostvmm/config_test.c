@@ -1,10 +1,11 @@
-/* The command line of `run`, and the timeline it prints. */
+/* The command lines of `run`, `snapshot` and `restore`, and the timeline they print. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,18 +19,43 @@
 static struct config config;
 static char why[256];
 
+static enum config_result parse_list(enum config_command command, const char *name, const char *first,
+                                     va_list arguments)
+{
+    char *argv[ARGUMENTS_MAX] = {(char *)(uintptr_t)name};
+    int argc = 1;
+    for (const char *text = first; text && argc < ARGUMENTS_MAX - 1; text = va_arg(arguments, const char *))
+        argv[argc++] = (char *)(uintptr_t)text;
+    why[0] = '\0';
+    return config_parse(&config, command, argc, argv, why, sizeof why);
+}
+
 /* Parse "run" and the given arguments, the last of which is NULL. */
 static enum config_result parse(const char *first, ...)
 {
-    char *argv[ARGUMENTS_MAX] = {(char *)"run"};
-    int argc = 1;
     va_list arguments;
     va_start(arguments, first);
-    for (const char *text = first; text && argc < ARGUMENTS_MAX - 1; text = va_arg(arguments, const char *))
-        argv[argc++] = (char *)text;
+    const enum config_result result = parse_list(CONFIG_RUN, "run", first, arguments);
     va_end(arguments);
-    why[0] = '\0';
-    return config_parse(&config, argc, argv, why, sizeof why);
+    return result;
+}
+
+static enum config_result parse_snapshot(const char *first, ...)
+{
+    va_list arguments;
+    va_start(arguments, first);
+    const enum config_result result = parse_list(CONFIG_SNAPSHOT, "snapshot", first, arguments);
+    va_end(arguments);
+    return result;
+}
+
+static enum config_result parse_restore(const char *first, ...)
+{
+    va_list arguments;
+    va_start(arguments, first);
+    const enum config_result result = parse_list(CONFIG_RESTORE, "restore", first, arguments);
+    va_end(arguments);
+    return result;
 }
 
 static void defaults_hold(void **state)
@@ -148,11 +174,67 @@ static void drives_have_a_limit(void **state)
         argv[argc++] = (char *)"--drive";
         argv[argc++] = (char *)"f";
     }
-    assert_int_equal(config_parse(&config, argc, argv, why, sizeof why), CONFIG_OK);
+    assert_int_equal(config_parse(&config, CONFIG_RUN, argc, argv, why, sizeof why), CONFIG_OK);
     argv[argc++] = (char *)"--drive";
     argv[argc++] = (char *)"f";
-    assert_int_equal(config_parse(&config, argc, argv, why, sizeof why), CONFIG_BAD);
+    assert_int_equal(config_parse(&config, CONFIG_RUN, argc, argv, why, sizeof why), CONFIG_BAD);
     assert_non_null(strstr(why, "15"));
+}
+
+static void each_command_has_its_own_options(void **state)
+{
+    (void)state;
+    assert_int_equal(parse_snapshot("--kernel=k", "--out", "s", "--cpu", "baseline", NULL), CONFIG_OK);
+    assert_string_equal(config.out, "s");
+    assert_true(config.cpu_baseline);
+    assert_int_equal(parse_snapshot("--kernel=k", NULL), CONFIG_BAD);
+    assert_string_equal(why, "--out is missing; `hostvmm snapshot --help` lists all options");
+    assert_int_equal(parse("--kernel=k", "--out", "s", NULL), CONFIG_BAD);
+    assert_string_equal(why, "unknown argument --out; `hostvmm run --help` lists them");
+    assert_int_equal(parse_restore("--snapshot", "s", "--kernel", "k", NULL), CONFIG_BAD);
+    assert_int_equal(parse_restore("--vsock", "v", NULL), CONFIG_BAD);
+    assert_non_null(strstr(why, "--snapshot is missing"));
+    assert_int_equal(parse("--kernel=k", "--cpu", "486", NULL), CONFIG_BAD);
+    assert_non_null(strstr(why, "want host or baseline"));
+}
+
+static void a_restore_says_what_is_the_clones_own(void **state)
+{
+    (void)state;
+    assert_int_equal(parse_restore("--snapshot", "s", "--clones", "8", "--hostname", "web-%n", "--secret",
+                                   "key=/k", "--secret", "other=/o=p", "--drive", "d-%n,id=overlay",
+                                   "--hooks-limit", "500", "--resume-limit", "900000", "--verify", NULL),
+                     CONFIG_OK);
+    assert_int_equal(config.clones, 8);
+    assert_string_equal(config.hostname, "web-%n");
+    assert_int_equal(config.secret_count, 2);
+    assert_string_equal(config.secrets[1].name, "other");
+    assert_string_equal(config.secrets[1].path, "/o=p");
+    assert_string_equal(config.drives[0].id, "overlay");
+    assert_int_equal(config.hooks_ms, 500);
+    assert_true(config.verify);
+    static const char *const bad[][2] = {
+        {"--clones", "0"},      {"--clones", "10001"}, {"--secret", "key"},       {"--secret", "=/k"},
+        {"--secret", "a/b=/k"}, {"--secret", ".a=/k"}, {"--hostname", "a b"},     {"--hostname", ""},
+        {"--hooks-limit", "0"}, {"--secret", "key="},  {"--resume-limit", "1e3"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(parse_restore("--snapshot", "s", bad[i][0], bad[i][1], NULL), CONFIG_BAD);
+        assert_non_null(strstr(why, "want "));
+    }
+}
+
+static void a_clones_number_is_put_in(void **state)
+{
+    (void)state;
+    char text[12];
+    assert_int_equal(config_expand("a-%n-%n%", 17, text, sizeof text), 0);
+    assert_string_equal(text, "a-17-17%");
+    assert_int_equal(config_expand("", 1, text, sizeof text), 0);
+    assert_string_equal(text, "");
+    assert_int_equal(config_expand("12345678901", 1, text, sizeof text), 0);
+    assert_int_equal(config_expand("123456789012", 1, text, sizeof text), -ENAMETOOLONG);
+    assert_int_equal(config_expand("1234567890%n", 100, text, sizeof text), -ENAMETOOLONG);
 }
 
 static struct timeline example(void)
@@ -221,6 +303,9 @@ int main(void)
         cmocka_unit_test(help_is_asked_for),
         cmocka_unit_test(bad_values_are_refused_with_the_range),
         cmocka_unit_test(drives_have_a_limit),
+        cmocka_unit_test(each_command_has_its_own_options),
+        cmocka_unit_test(a_restore_says_what_is_the_clones_own),
+        cmocka_unit_test(a_clones_number_is_put_in),
         cmocka_unit_test(the_timeline_reads_well),
         cmocka_unit_test(only_the_first_report_of_a_stage_counts),
         cmocka_unit_test(the_timeline_file_is_json_put_in_place_whole),
