@@ -49,8 +49,7 @@ static const char snapshot_help[] =
     "\n"
     "  --out DIR               the snapshot: a directory that does not exist yet\n"
     "  --no-rehearsal          do not find out, with a first clone, which pages clones touch before they are "
-    "ready\n" MACHINE_OPTIONS
-    "\n" EXIT_CODES;
+    "ready\n" MACHINE_OPTIONS "\n" EXIT_CODES;
 
 static const char restore_help[] =
     "usage: hostvmm restore --snapshot DIR [option]...\n"

@@ -21,10 +21,10 @@
 #endif
 
 /*
- * Map one region at an address that huge pages can be mapped at: reserve more than is needed, cut off what
- * is too much. NULL, and errno, on failure.
+ * Addresses for one region, such that huge pages can be mapped there: reserve more than is needed, cut off
+ * what is too much. NULL, and errno, on failure.
  */
-static void *map_aligned(int fd, uint64_t size_bytes, uint64_t offset)
+static uint8_t *reserve_aligned(uint64_t size_bytes)
 {
     const size_t reserved_bytes = size_bytes + GUEST_HUGE_PAGE_BYTES;
     uint8_t *reserved =
@@ -38,8 +38,14 @@ static void *map_aligned(int fd, uint64_t size_bytes, uint64_t offset)
         (void)munmap(reserved, before);
     if (after > 0)
         (void)munmap(host + size_bytes, after);
-    if (mmap(host, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd,
-             (off_t)offset) != MAP_FAILED)
+    return host;
+}
+
+static void *map_aligned(int fd, uint64_t size_bytes, uint64_t offset)
+{
+    uint8_t *host = reserve_aligned(size_bytes);
+    if (!host || mmap(host, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd,
+                      (off_t)offset) != MAP_FAILED)
         return host;
     const int saved_errno = errno;
     (void)munmap(host, size_bytes);
@@ -103,9 +109,8 @@ static int map_snapshot(struct guest_memory *memory, const struct guest_run *run
     uint64_t offset = 0;
     for (unsigned i = 0; i < memory->region_count; i++) {
         struct guest_region *region = &memory->regions[i];
-        void *host =
-            mmap(NULL, region->size_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (host == MAP_FAILED)
+        uint8_t *host = reserve_aligned(region->size_bytes);
+        if (!host)
             return -errno;
         region->host = host;
         region->file_offset_bytes = offset;

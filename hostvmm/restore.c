@@ -194,7 +194,8 @@ int restore_clones(struct config *config, struct timeline *timeline)
     if (!config->rehearse)
         read_prefetch();
     timeline_opened(timeline);
-    const int code = config->clones > 1 && !config->rehearse ? supervise(config, timeline) : run_clone(config, timeline, 1);
+    const int code = config->clones > 1 && !config->rehearse ? supervise(config, timeline)
+                                                             : run_clone(config, timeline, 1);
     snapshot_close(&snapshot);
     return code;
 }

@@ -28,11 +28,27 @@
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00) /* Linux 6.1 */
 #endif
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+#define HUGE_MIN_PAGES 16u /* fewer are mapped one by one */
+
 static struct prefetch prefetch; /* large */
 
 static uint64_t page_count(const struct rehearsal *rehearsal)
 {
     return rehearsal->snapshot->machine.memory_bytes / GUEST_PAGE_BYTES;
+}
+
+static int read_prefetch(const struct snapshot *snapshot)
+{
+    char why[PREFETCH_WHY_BYTES];
+    int directory = open(snapshot->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int error = directory < 0 ? -errno
+                                    : prefetch_read(&prefetch, directory, snapshot->id,
+                                                    snapshot->machine.memory_bytes / GUEST_PAGE_BYTES, why);
+    fd_close(&directory);
+    return error;
 }
 
 /* ---- the parent
@@ -73,11 +89,60 @@ static int run_one(const struct config *config)
     return status == 0 ? 0 : -ECHILD;
 }
 
+/* Of one block of 2 MiB: whether a huge page serves it: much of it is read, nothing written, all there. */
+static bool wants_huge(const struct snapshot *snapshot, uint64_t block)
+{
+    const uint64_t pages = GUEST_HUGE_PAGE_BYTES / GUEST_PAGE_BYTES;
+    uint64_t touched = 0;
+    for (unsigned i = 0; i < prefetch.run_count; i++) {
+        const struct prefetch_run run = prefetch_run_at(&prefetch, i);
+        const uint64_t end = run.first_page + run.page_count;
+        if (run.first_page >= (block + 1) * pages || end <= block * pages)
+            continue;
+        if (run.written)
+            return false;
+        touched += run.page_count;
+    }
+    const off_t from = (off_t)(block * GUEST_HUGE_PAGE_BYTES);
+    return touched >= HUGE_MIN_PAGES &&
+           lseek(snapshot->layers[0].fd, from, SEEK_HOLE) >= from + (off_t)GUEST_HUGE_PAGE_BYTES;
+}
+
+/* Have the page cache hold such blocks of the memory file as huge pages: a clone maps each at once. */
+static void use_huge(const struct snapshot *snapshot)
+{
+    const size_t reserved = 2 * (size_t)GUEST_HUGE_PAGE_BYTES;
+    void *space = mmap(NULL, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (space == MAP_FAILED)
+        return;
+    void *at = (uint8_t *)space + (-(uintptr_t)space & (GUEST_HUGE_PAGE_BYTES - 1));
+    for (uint64_t block = 0; block < snapshot->machine.memory_bytes / GUEST_HUGE_PAGE_BYTES; block++)
+        if (wants_huge(snapshot, block) &&
+            mmap(at, GUEST_HUGE_PAGE_BYTES, PROT_READ, MAP_PRIVATE | MAP_FIXED, snapshot->layers[0].fd,
+                 (off_t)(block * GUEST_HUGE_PAGE_BYTES)) != MAP_FAILED)
+            (void)madvise(at, GUEST_HUGE_PAGE_BYTES, MADV_COLLAPSE);
+    (void)munmap(space, reserved);
+}
+
+static int find_huge(const char *path)
+{
+    static struct snapshot snapshot; /* large */
+    char why[SNAPSHOT_WHY_BYTES];
+    int error = snapshot_open(&snapshot, path, why);
+    if (error)
+        return error;
+    error = read_prefetch(&snapshot);
+    if (error == 0)
+        use_huge(&snapshot);
+    snapshot_close(&snapshot);
+    return error;
+}
+
 void rehearsal_run(const struct config *config)
 {
     if (writes_drives(config))
         log_info("no rehearsal: a drive is writable; clones find their pages themselves");
-    else if (run_one(config) || run_one(config))
+    else if (run_one(config) || run_one(config) || find_huge(config->out))
         log_warn("the rehearsal failed: clones start more slowly");
 }
 
@@ -222,13 +287,7 @@ void rehearsal_init(struct rehearsal *rehearsal)
 /* The pages that an earlier rehearsal saw written. -ENOENT: none took place. */
 static int read_earlier(struct rehearsal *rehearsal)
 {
-    char why[PREFETCH_WHY_BYTES];
-    const struct snapshot *snapshot = rehearsal->snapshot;
-    int directory = open(snapshot->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const int error = directory < 0
-                          ? -errno
-                          : prefetch_read(&prefetch, directory, snapshot->id, page_count(rehearsal), why);
-    fd_close(&directory);
+    const int error = read_prefetch(rehearsal->snapshot);
     if (error)
         return error;
     rehearsal->written = calloc(page_count(rehearsal) / 64 + 1, sizeof(uint64_t));
