@@ -1,7 +1,9 @@
 #!/bin/sh
 # Run the integration tests on a machine whose KVM works: this one, or the emulated host (tests/support/with-kvm.sh).
 #
-# Usage: tests/integration/run.sh BUILD [GLOBS]     GLOBS: only the tests whose name fits one of these shell patterns
+# Usage: tests/integration/run.sh BUILD [GLOBS [EXCEPT]]
+#   GLOBS    only the tests whose name fits one of these shell patterns
+#   EXCEPT   and does not fit this one
 #
 # Each function `test_NAME` of a *.test.sh file is a test. It runs in a shell of its own (one.sh) with a scratch directory
 # and a time limit, and prints `ok NAME` or `not ok NAME: why`. The processes it left behind are killed, by their number.
@@ -9,6 +11,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 2
 build=$1
 match=${2:-*}
+except=${3:-}
 limit_seconds=120
 
 names_of() { sed -n 's/^test_\([a-z0-9_]*\)() .*/\1/p' "$1"; }
@@ -16,6 +19,8 @@ names_of() { sed -n 's/^test_\([a-z0-9_]*\)() .*/\1/p' "$1"; }
 selected=
 for file in tests/integration/*.test.sh; do
     for name in $(names_of "$file"); do
+        # shellcheck disable=SC2254 # the pattern is meant as one
+        case $name in $except) continue ;; esac
         set -f
         for pattern in $match; do
             # shellcheck disable=SC2254 # the pattern is meant as one

@@ -114,8 +114,8 @@ fuzz_end() { # target
 silence_seconds=180
 
 # One emulated host (or this machine) for as many tests as it lives for: appends to the log, sets code.
-integration_once() { # globs
-    tests/support/in-host.sh "$build" 1800 tests/integration/run.sh "$build" "$1" >>"$log" 2>&1 &
+integration_once() { # globs except
+    tests/support/in-host.sh "$build" 3000 tests/integration/run.sh "$build" "$1" "$2" >>"$log" 2>&1 &
     runner=$!
     tail -c +1 -f --pid=$runner "$log" &
     follower=$!
@@ -136,10 +136,12 @@ integration_once() { # globs
     wait $watcher $follower || true
 }
 
-# The suite. Should the emulated host itself die or stop, the tests that have not reported run in a new one, once: what
-# QEMU loses is not what is tested here. A test that is under way both times has failed.
-integration() { # globs
-    integration_once "$1"
+# A part of the suite. Should the emulated host itself die or stop, the tests that have not reported run in a new one, once:
+# what QEMU loses is not what is tested here. A test that is under way both times has failed.
+integration() { # log globs except
+    log=$1
+    : >"$log"
+    integration_once "$2" "$3"
     reported=$(sed -n 's/^ok \([a-z0-9_]*\) .*/\1/p; s/^not ok \([a-z0-9_]*\):.*/\1/p' "$log" | tr '\n' ' ')
     promised=$(sed -n 's/^integration: \([0-9]*\) tests$/\1/p' "$log" | head -n 1)
     # shellcheck disable=SC2086
@@ -148,10 +150,22 @@ integration() { # globs
         mv "$log" "$log.first"
         rest=$(sed -n 's/^integration: to run: //p' "$log.first" | tr ' ' '\n' | grep -vxF "$(echo $reported | tr ' ' '\n')" | tr '\n' ' ')
         : >"$log"
-        integration_once "$rest"
+        integration_once "$rest" ''
         cat "$log.first" "$log" | grep -v '^integration: [0-9]* tests$' >"$log.both"
         { echo "integration: $promised tests" && cat "$log.both"; } >"$log"
         rm -f "$log.both"
+    fi
+    echo "$code" >"$log.code"
+}
+
+# Add a part's results up. The suite says how many it means to run: what is missing has failed.
+integration_end() { # name log
+    add_lines "$1" "$2" "$(cat "$2.code" 2>/dev/null || echo 255)"
+    promised=$(sed -n 's/^integration: \([0-9]*\) tests$/\1/p' "$2" | tail -n 1)
+    owed=$((${promised:-1} - good - bad))
+    if [ "$owed" -gt 0 ]; then
+        echo "not ok $1: $owed tests never reported; $2 has the rest"
+        add 0 "$owed"
     fi
 }
 
@@ -173,18 +187,18 @@ if wanted fuzz; then
         shift
     done
 fi
+# The whole suite in two parts, side by side: the long row of snapshots takes as long as all the rest.
 if wanted integration; then
-    log=$logs/integration.log
-    : >"$log"
-    integration "$match"
-    add_lines integration "$log" "$code"
-    # The suite says how many it means to run: what is missing has failed.
-    promised=$(sed -n 's/^integration: \([0-9]*\) tests$/\1/p' "$log" | tail -n 1)
-    owed=$((${promised:-1} - good - bad))
-    if [ "$owed" -gt 0 ]; then
-        echo "not ok integration: $owed tests never reported; $log has the rest"
-        add 0 "$owed"
+    rm -f "$logs"/integration*.code
+    if [ "$match" = '*' ]; then
+        integration "$logs/integration-instants.log" 'instants_*' '' &
+        integration "$logs/integration.log" '*' 'instants_*'
+        wait
+        integration_end 'integration, instants' "$logs/integration-instants.log"
+    else
+        integration "$logs/integration.log" "$match" ''
     fi
+    integration_end integration "$logs/integration.log"
 fi
 
 [ $((passed + failed)) -gt 0 ] || { echo "no test ran"; failed=1; }
