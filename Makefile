@@ -257,13 +257,13 @@ $(eval $(call unit_test,hostvmm/cpuid_test,tests/unit/hostvmm/cpuid_test.c hostv
 $(eval $(call unit_test,hostvmm/cpu_features_test,tests/unit/hostvmm/cpu_features_test.c \
 	hostvmm/arch/x86_64/cpu_features.c hostvmm/arch/x86_64/cpuid.c))
 $(eval $(call unit_test,hostvmm/serial_test,tests/unit/hostvmm/serial_test.c hostvmm/device/serial.c \
-	hostvmm/device/lifecycle.c hostvmm/device/irq.c hostvmm/snapshot/codec.c))
+	hostvmm/device/lifecycle.c hostvmm/device/irq.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c))
 $(eval $(call unit_test,hostvmm/vmgenid_test,tests/unit/hostvmm/vmgenid_test.c hostvmm/device/vmgenid.c \
-	hostvmm/device/irq.c hostvmm/memory.c hostvmm/arch/x86_64/layout.c hostvmm/snapshot/codec.c agent/base/fd.c))
+	hostvmm/device/irq.c hostvmm/memory.c hostvmm/arch/x86_64/layout.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/config_test,tests/unit/hostvmm/config_test.c hostvmm/config.c hostvmm/timeline.c \
 	init/bootargs.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/console_test,tests/unit/hostvmm/console_test.c hostvmm/console.c \
-	hostvmm/device/serial.c hostvmm/device/irq.c hostvmm/snapshot/codec.c $(BASE_SOURCES)))
+	hostvmm/device/serial.c hostvmm/device/irq.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c $(BASE_SOURCES)))
 $(eval $(call fuzz_target,kernel_loader,tests/fuzz/kernel_loader.c $(HOSTVMM_LOAD_SOURCES)))
 
 # ---- hostvmm: device/virtio --------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ HOSTVMM_VIRTIO_SOURCES := hostvmm/device/irq.c hostvmm/device/virtio/queue.c hos
 	hostvmm/device/virtio/rng.c hostvmm/device/virtio/vsock.c hostvmm/device/virtio/vsock_connection.c \
 	hostvmm/device/virtio/vsock_guest.c hostvmm/device/virtio/vsock_host.c hostvmm/device/virtio/vsock_listen.c
 VIRTIO_TEST_SOURCES := $(HOSTVMM_VIRTIO_SOURCES) hostvmm/listen.c hostvmm/memory.c hostvmm/arch/x86_64/layout.c \
-	hostvmm/snapshot/codec.c \
+	hostvmm/snapshot/codec.c hostvmm/snapshot/item.c \
 	tests/unit/virtio/guest.c $(BASE_SOURCES)
 $(eval $(call unit_test,virtio/queue_test,tests/unit/virtio/queue_test.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call unit_test,virtio/mmio_test,tests/unit/virtio/mmio_test.c $(VIRTIO_TEST_SOURCES)))
@@ -292,17 +292,21 @@ $(eval $(call fuzz_target,devices_load,tests/fuzz/devices_load.c hostvmm/device/
 	hostvmm/device/vmgenid.c $(VIRTIO_TEST_SOURCES)))
 
 # ---- hostvmm: snapshot ---------------------------------------------------------------------------------------------
-HOSTVMM_SNAPSHOT_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/header.c hostvmm/snapshot/manifest.c \
+HOSTVMM_SNAPSHOT_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/item.c hostvmm/snapshot/header.c hostvmm/snapshot/manifest.c \
 	hostvmm/snapshot/open.c hostvmm/snapshot/chunks.c hostvmm/snapshot/layers.c hostvmm/snapshot/saver.c hostvmm/snapshot/pages.c \
 	hostvmm/snapshot/prefetch.c hostvmm/snapshot/rehearsal.c \
 	hostvmm/snapshot/inspect.c hostvmm/snapshot/dump.c hostvmm/snapshot/capture.c hostvmm/snapshot/resumption.c hostvmm/snapshot/uniqueness.c
 # What is on disk, apart from the machine whose state it is.
-SNAPSHOT_FILE_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/header.c hostvmm/snapshot/manifest.c \
+SNAPSHOT_FILE_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/item.c hostvmm/snapshot/header.c hostvmm/snapshot/manifest.c \
 	hostvmm/snapshot/open.c hostvmm/snapshot/chunks.c hostvmm/snapshot/layers.c hostvmm/snapshot/saver.c \
 	hostvmm/memory.c hostvmm/arch/x86_64/layout.c agent/base/fd.c
-$(eval $(call unit_test,snapshot/codec_test,tests/unit/snapshot/codec_test.c hostvmm/snapshot/codec.c))
+$(eval $(call unit_test,snapshot/codec_test,tests/unit/snapshot/codec_test.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c))
+$(eval $(call unit_test,snapshot/dump_test,tests/unit/snapshot/dump_test.c hostvmm/snapshot/dump.c hostvmm/control/text.c \
+	hostvmm/snapshot/codec.c hostvmm/snapshot/item.c))
 $(eval $(call fuzz_target,snapshot_state,tests/fuzz/snapshot_state.c hostvmm/snapshot/dump.c hostvmm/control/text.c \
 	$(SNAPSHOT_FILE_SOURCES)))
+$(eval $(call unit_test,snapshot/prefetch_test,tests/unit/snapshot/prefetch_test.c hostvmm/snapshot/prefetch.c \
+	hostvmm/memory.c hostvmm/arch/x86_64/layout.c agent/base/fd.c))
 $(eval $(call unit_test,snapshot/files_test,tests/unit/snapshot/files_test.c $(SNAPSHOT_FILE_SOURCES)))
 
 # ---- hostvmm: control ----------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hostvmm/snapshot/item.h"
+
 #define HEAD_MAX_BYTES     9u
 #define WRITER_FIRST_BYTES 16384u
 
@@ -126,70 +128,12 @@ void state_put_fields(struct state_writer *out, const struct state_writer *field
 /* ---- reading: one item -----------------------------------------------------------------------------------
  */
 
-enum item_kind { ITEM_OTHER, ITEM_UINT, ITEM_BYTES, ITEM_TEXT, ITEM_ARRAY, ITEM_MAP, ITEM_BOOL };
-
-static const char *const kind_names[] = {
+static const char *const kind_names[ITEM_KINDS] = {
     [ITEM_OTHER] = "something else", [ITEM_UINT] = "a number",
     [ITEM_BYTES] = "bytes",          [ITEM_TEXT] = "text",
     [ITEM_ARRAY] = "an array",       [ITEM_MAP] = "a map",
     [ITEM_BOOL] = "true or false",
 };
-
-struct item {
-    enum item_kind kind;
-    uint64_t value; /* a number, a bool, a count, or the size of `data` */
-    const uint8_t *data;
-};
-
-static void note(void *context, enum item_kind kind, uint64_t value, const uint8_t *data)
-{
-    *(struct item *)context = (struct item){.kind = kind, .value = value, .data = data};
-}
-
-static void on_uint8(void *context, uint8_t value)
-{
-    note(context, ITEM_UINT, value, NULL);
-}
-
-static void on_uint16(void *context, uint16_t value)
-{
-    note(context, ITEM_UINT, value, NULL);
-}
-
-static void on_uint32(void *context, uint32_t value)
-{
-    note(context, ITEM_UINT, value, NULL);
-}
-
-static void on_uint64(void *context, uint64_t value)
-{
-    note(context, ITEM_UINT, value, NULL);
-}
-
-static void on_bytes(void *context, cbor_data data, size_t size)
-{
-    note(context, ITEM_BYTES, size, data);
-}
-
-static void on_text(void *context, cbor_data data, size_t size)
-{
-    note(context, ITEM_TEXT, size, data);
-}
-
-static void on_array(void *context, size_t count)
-{
-    note(context, ITEM_ARRAY, count, NULL);
-}
-
-static void on_map(void *context, size_t count)
-{
-    note(context, ITEM_MAP, count, NULL);
-}
-
-static void on_bool(void *context, bool value)
-{
-    note(context, ITEM_BOOL, value, NULL);
-}
 
 void state_reader_init(struct state_reader *in, const void *data, size_t size)
 {
@@ -238,30 +182,19 @@ void state_refuse(struct state_reader *in, const char *key, const char *format, 
 static struct item take(struct state_reader *in, const char *key, enum item_kind wanted)
 {
     static const struct item nothing;
-    struct cbor_callbacks callbacks = cbor_empty_callbacks;
-    struct item item = nothing;
+    struct item item;
     if (in->failed)
         return nothing;
-    callbacks.uint8 = on_uint8;
-    callbacks.uint16 = on_uint16;
-    callbacks.uint32 = on_uint32;
-    callbacks.uint64 = on_uint64;
-    callbacks.byte_string = on_bytes;
-    callbacks.string = on_text;
-    callbacks.array_start = on_array;
-    callbacks.map_start = on_map;
-    callbacks.boolean = on_bool;
-    const struct cbor_decoder_result result =
-        cbor_stream_decode(in->data + in->at, in->size_bytes - in->at, &callbacks, &item);
-    if (result.status == CBOR_DECODER_NEDATA)
+    const int error = item_next(&item, in->data + in->at, in->size_bytes - in->at);
+    if (error == -ENODATA)
         state_refuse(in, key, "the state ends here, in the middle of it");
-    else if (result.status != CBOR_DECODER_FINISHED)
+    else if (error)
         state_refuse(in, key, "not CBOR");
     else if (item.kind != wanted)
         state_refuse(in, key, "%s, %s wanted", kind_names[item.kind], kind_names[wanted]);
     if (in->failed)
         return nothing;
-    in->at += result.read;
+    in->at += item.size_bytes;
     return item;
 }
 

@@ -1,7 +1,6 @@
 /* See dump.h. One pass over the items; a stack of what is open, of bounded depth. */
 #include "hostvmm/snapshot/dump.h"
 
-#include <cbor.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -10,6 +9,7 @@
 
 #include "hostvmm/control/text.h"
 #include "hostvmm/snapshot/codec.h"
+#include "hostvmm/snapshot/item.h"
 
 #define BYTES_SHOWN 24u
 
@@ -78,44 +78,22 @@ static void value_done(struct dump *dump)
     lead_out(dump);
 }
 
-static void on_number(struct dump *dump, uint64_t value)
+static void put_number(struct dump *dump, uint64_t value)
 {
     lead_in(dump);
     (void)fprintf(dump->out, "%" PRIu64, value);
     value_done(dump);
 }
 
-static void on_uint8(void *context, uint8_t value)
+static void put_bool(struct dump *dump, bool value)
 {
-    on_number(context, value);
-}
-
-static void on_uint16(void *context, uint16_t value)
-{
-    on_number(context, value);
-}
-
-static void on_uint32(void *context, uint32_t value)
-{
-    on_number(context, value);
-}
-
-static void on_uint64(void *context, uint64_t value)
-{
-    on_number(context, value);
-}
-
-static void on_bool(void *context, bool value)
-{
-    struct dump *dump = context;
     lead_in(dump);
     (void)fputs(value ? "true" : "false", dump->out);
     value_done(dump);
 }
 
-static void on_bytes(void *context, cbor_data data, size_t size)
+static void put_bytes(struct dump *dump, const uint8_t *data, size_t size)
 {
-    struct dump *dump = context;
     const size_t shown = dump->json || size <= BYTES_SHOWN ? size : BYTES_SHOWN;
     lead_in(dump);
     (void)fputs(dump->json ? "\"" : "", dump->out);
@@ -128,16 +106,16 @@ static void on_bytes(void *context, cbor_data data, size_t size)
     value_done(dump);
 }
 
-static void on_text(void *context, cbor_data data, size_t size)
+static void put_text(struct dump *dump, const uint8_t *data, size_t size)
 {
-    struct dump *dump = context;
     const bool key = at_key(dump);
     char *text = malloc(size + 1);
     if (!text) {
         dump->failed = true;
         return;
     }
-    memcpy(text, data, size);
+    if (size > 0)
+        memcpy(text, data, size);
     text[size] = '\0';
     lead_in(dump);
     if (dump->json || !key)
@@ -174,32 +152,42 @@ static void open_level(struct dump *dump, uint64_t items, bool map)
     lead_out(dump);
 }
 
-static void on_array(void *context, size_t count)
+static void put(struct dump *dump, const struct item *item)
 {
-    open_level(context, count, false);
-}
-
-static void on_map(void *context, size_t count)
-{
-    open_level(context, count <= STATE_MAX_BYTES ? 2 * (uint64_t)count : UINT64_MAX, true);
+    switch (item->kind) {
+    case ITEM_UINT:
+        put_number(dump, item->value);
+        break;
+    case ITEM_BOOL:
+        put_bool(dump, item->value);
+        break;
+    case ITEM_BYTES:
+        put_bytes(dump, item->data, (size_t)item->value);
+        break;
+    case ITEM_TEXT:
+        put_text(dump, item->data, (size_t)item->value);
+        break;
+    case ITEM_ARRAY:
+        open_level(dump, item->value, false);
+        break;
+    case ITEM_MAP:
+        open_level(dump, item->value <= STATE_MAX_BYTES ? 2 * item->value : UINT64_MAX, true);
+        break;
+    case ITEM_OTHER:
+    case ITEM_KINDS:
+        dump->failed = true;
+        break;
+    }
 }
 
 static int dump(struct dump *dump, const uint8_t *data, size_t size)
 {
-    struct cbor_callbacks callbacks = cbor_empty_callbacks;
-    callbacks.uint8 = on_uint8;
-    callbacks.uint16 = on_uint16;
-    callbacks.uint32 = on_uint32;
-    callbacks.uint64 = on_uint64;
-    callbacks.byte_string = on_bytes;
-    callbacks.string = on_text;
-    callbacks.array_start = on_array;
-    callbacks.map_start = on_map;
-    callbacks.boolean = on_bool;
-    for (size_t at = 0; at < size && !dump->failed;) {
-        const struct cbor_decoder_result result = cbor_stream_decode(data + at, size - at, &callbacks, dump);
-        dump->failed = dump->failed || result.status != CBOR_DECODER_FINISHED;
-        at += result.read;
+    struct item item;
+    for (size_t at = 0; at < size && !dump->failed; at += item.size_bytes) {
+        if (item_next(&item, data + at, size - at))
+            dump->failed = true;
+        else
+            put(dump, &item);
     }
     if (!dump->failed && dump->depth == 0)
         return 0;
