@@ -16,6 +16,30 @@ test_a_clone_of_four_vcpus_answers() {
     vm_stop
 }
 
+test_a_clone_of_an_http_function_answers() {
+    IMAGES=$DATA
+    snapshot_made http-function
+    clone_start
+    invoke -t world
+    expect "invoke's exit code" "$code" 0
+    expect_text "$DIR/answer" world
+    vm_stop
+}
+
+test_a_clone_of_a_clone_answers() {
+    snapshot_made identity
+    clone_start --control "$DIR/control.sock"
+    invoke -t one
+    expect "invoke's exit code" "$code" 0
+    snapshot_asked "$DIR/second" --stop
+    vm_end 0
+    SNAP=$DIR/second
+    clone_start --hostname "deep-%n"
+    invoke -t two
+    expect "invoke's exit code" "$code" 0
+    vm_stop
+}
+
 test_clones_side_by_side_are_no_twins() {
     snapshot_made identity
     "$HOSTVMM" restore --snapshot "$SNAP" --clones 4 --vsock "$DIR/c%n.sock" --console none >"$DIR/console" 2>"$DIR/host" </dev/null &
