@@ -294,7 +294,7 @@ $(eval $(call fuzz_target,devices_load,tests/fuzz/devices_load.c hostvmm/device/
 # ---- hostvmm: snapshot ---------------------------------------------------------------------------------------------
 HOSTVMM_SNAPSHOT_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/item.c hostvmm/snapshot/header.c hostvmm/snapshot/manifest.c \
 	hostvmm/snapshot/open.c hostvmm/snapshot/chunks.c hostvmm/snapshot/layers.c hostvmm/snapshot/saver.c hostvmm/snapshot/pages.c \
-	hostvmm/snapshot/prefetch.c hostvmm/snapshot/rehearsal.c \
+	hostvmm/snapshot/prefetch.c hostvmm/snapshot/ahead.c hostvmm/snapshot/rehearsal.c \
 	hostvmm/snapshot/inspect.c hostvmm/snapshot/dump.c hostvmm/snapshot/capture.c hostvmm/snapshot/resumption.c hostvmm/snapshot/uniqueness.c
 # What is on disk, apart from the machine whose state it is.
 SNAPSHOT_FILE_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/item.c hostvmm/snapshot/header.c hostvmm/snapshot/manifest.c \
@@ -305,8 +305,7 @@ $(eval $(call unit_test,snapshot/dump_test,tests/unit/snapshot/dump_test.c hostv
 	hostvmm/snapshot/codec.c hostvmm/snapshot/item.c))
 $(eval $(call fuzz_target,snapshot_state,tests/fuzz/snapshot_state.c hostvmm/snapshot/dump.c hostvmm/control/text.c \
 	$(SNAPSHOT_FILE_SOURCES)))
-$(eval $(call unit_test,snapshot/prefetch_test,tests/unit/snapshot/prefetch_test.c hostvmm/snapshot/prefetch.c \
-	hostvmm/memory.c hostvmm/arch/x86_64/layout.c agent/base/fd.c))
+$(eval $(call unit_test,snapshot/prefetch_test,tests/unit/snapshot/prefetch_test.c hostvmm/snapshot/prefetch.c agent/base/fd.c))
 $(eval $(call unit_test,snapshot/files_test,tests/unit/snapshot/files_test.c $(SNAPSHOT_FILE_SOURCES)))
 
 # ---- hostvmm: control ----------------------------------------------------------------------------------------------
@@ -379,6 +378,7 @@ $(eval $(call musl_program,tests/guest/poweroff,tests/guest/poweroff.c))
 $(eval $(call musl_program,tests/guest/facts,tests/guest/facts.c))
 $(eval $(call musl_program,tests/guest/drive,tests/guest/drive.c))
 $(eval $(call musl_program,tests/guest/devices,tests/guest/devices.c))
+$(eval $(call musl_program,tests/guest/state-cut,tests/guest/state-cut.c hostvmm/snapshot/header.c agent/base/fd.c,$(THIRD)/lib/libbearssl.a))
 $(eval $(call musl_program,tests/guest/scribe,tests/guest/scribe.c))
 $(eval $(call musl_program,tests/guest/quitter,tests/guest/quitter.c))
 $(eval $(call musl_program,tests/guest/http-function,tests/guest/http-function.c))
@@ -433,7 +433,7 @@ HOST_PARTS := $(if $(findstring emulated:,$(KVM_WHERE)),build/.packages-kvmhost 
 
 # make test ONLY="unit fuzz" MATCH='misbehave_*' FUZZ_SECONDS=10 narrows it down.
 .PHONY: integration-parts script-parts
-integration-parts: $(BUILD)/hostvmm $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(TEST_DATA) $(KERNEL)/vmlinux | $(HOST_PARTS)
+integration-parts: $(BUILD)/hostvmm $(BUILD)/tests/guest/state-cut $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(TEST_DATA) $(KERNEL)/vmlinux | $(HOST_PARTS)
 wanted = $(if $(filter $(1),$(or $(ONLY),$(1))),$(2))
 test: $(call wanted,unit,$(UNIT_TESTS)) $(call wanted,script,$(MUSL_PROGRAMS) $(IMAGES) script-parts) \
 	$(call wanted,fuzz,$(FUZZ_TARGETS)) $(call wanted,integration,integration-parts)

@@ -235,6 +235,30 @@ test_a_damaged_snapshot_never_runs() {
     clone_refused 3 'No such file or directory'
 }
 
+test_a_state_that_ends_early_is_refused_by_its_field() {
+    snapshot_made hello
+    chmod 600 "$SNAP"/*
+    cp "$SNAP/state" "$DIR/state"
+    body=$(($(stat -c %s "$DIR/state") - 64))
+    at=0
+    while [ $at -lt $body ]; do
+        "$GUESTS/state-cut" "$DIR/state" "$SNAP/state" $at || fail "state-cut $at"
+        clone_refused 3 'the state ends here'
+        cat "$DIR/host" >>"$DIR/refusals"
+        at=$((at + body / 90 + 1))
+    done
+    for field in machine cpu 'vcpus\[0\]' vm devices; do
+        grep -q "state: $field" "$DIR/refusals" || fail "no cut fell into $field"
+    done
+}
+
+test_a_clone_that_takes_too_long_is_stopped() {
+    snapshot_made hello
+    clone_start --resume-limit 1 --console none
+    vm_end 8
+    expect_text "$DIR/host" 'could not become unique'
+}
+
 test_a_full_disk_leaves_no_snapshot() {
     mkdir "$DIR/small"
     mount -t tmpfs -o size=4m none "$DIR/small"
