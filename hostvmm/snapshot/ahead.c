@@ -12,6 +12,15 @@
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
 
+/* Linux 6.11, Documentation/virt/kvm/api.rst: KVM_PRE_FAULT_MEMORY. The headers may be older. */
+struct map_range {
+    uint64_t gpa;
+    uint64_t size;
+    uint64_t flags;
+    uint64_t padding[5];
+};
+#define MAP_RANGE _IOWR(KVMIO, 0xd5, struct map_range)
+
 /* Of one region. 0 or -errno. */
 typedef int prefetch_work(const struct guest_region *region, uint64_t offset, uint64_t bytes, int vcpu_fd);
 
@@ -21,13 +30,13 @@ static int copy_ahead(const struct guest_region *region, uint64_t offset, uint64
     return madvise(region->host + offset, bytes, MADV_POPULATE_WRITE) < 0 ? -errno : 0;
 }
 
-/* KVM_PRE_FAULT_MEMORY (Linux 6.11) takes off `range` what it has mapped. */
+/* KVM takes off `range` what it has mapped. */
 static int map_ahead(const struct guest_region *region, uint64_t offset, uint64_t bytes, int vcpu_fd)
 {
-    struct kvm_pre_fault_memory range = {.gpa = region->base + offset, .size = bytes};
+    struct map_range range = {.gpa = region->base + offset, .size = bytes};
     int error;
     do {
-        error = kvm_call(vcpu_fd, KVM_PRE_FAULT_MEMORY, &range);
+        error = kvm_call(vcpu_fd, MAP_RANGE, &range);
     } while (error == 0 && range.size > 0);
     return error;
 }

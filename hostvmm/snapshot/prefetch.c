@@ -11,7 +11,6 @@
 
 #include "agent/base/fd.h"
 
-#define MAGIC        "RKNDPRE\n"
 #define HEAD_BYTES   32u
 #define PARTIAL_FILE "." PREFETCH_FILE ".partial"
 
@@ -28,7 +27,8 @@ static void put_le(uint8_t *to, uint64_t value, unsigned bytes)
 
 static void make_head(uint8_t head[HEAD_BYTES], const uint8_t *id, unsigned run_count)
 {
-    memcpy(head, MAGIC, 8);
+    static const uint8_t magic[8] = {'R', 'K', 'N', 'D', 'P', 'R', 'E', '\n'};
+    memcpy(head, magic, sizeof magic);
     put_le(head + 8, PREFETCH_VERSION, 4);
     put_le(head + 12, run_count, 4);
     memcpy(head + 16, id, PREFETCH_ID_BYTES);
