@@ -120,21 +120,10 @@ static int open_drives(struct machine *machine, const struct config *config)
 
 static void no_files(struct machine_files *files)
 {
-    files->kvm = -1;
     files->kernel = -1;
     files->initrd.fd = -1;
     for (unsigned i = 0; i < MACHINE_DRIVES_MAX; i++)
         files->drives[i] = -1;
-}
-
-static int open_kvm(struct machine *machine)
-{
-    machine->kvm_ns = clock_monotonic_ns();
-    machine->files.kvm = vm_open_kvm();
-    if (machine->files.kvm >= 0)
-        return 0;
-    machine->files.kvm = -1;
-    return HOSTVMM_EXIT_HOST;
 }
 
 int machine_open(struct machine *machine, const struct config *config)
@@ -159,7 +148,7 @@ int machine_open(struct machine *machine, const struct config *config)
         failed = open_initrd(files, config);
     if (failed == 0)
         failed = open_drives(machine, config);
-    return failed ? failed : open_kvm(machine);
+    return failed;
 }
 
 /* ---- restore ---- */
@@ -221,5 +210,5 @@ int machine_open_restore(struct machine *machine, const struct config *config, s
     }
     for (unsigned i = 0; i < snapshot->machine.drive_count && failed == 0; i++)
         failed = reopen_drive(config, snapshot, i, &files->drives[i]);
-    return failed ? failed : open_kvm(machine);
+    return failed;
 }

@@ -175,13 +175,11 @@ static int load_kernel(struct machine *machine, const struct config *config)
 static struct vm_plan plan_of(struct machine *machine, const struct config *config, struct loop *loop)
 {
     const struct vm_plan plan = {
-        .kvm_fd = machine->files.kvm,
         .memory_bytes = machine->made.memory_bytes,
         .vcpu_count = machine->made.vcpu_count,
         .loop = loop,
         .cpu_baseline = config->cpu_baseline,
     };
-    machine->files.kvm = -1; /* the VM's from here on */
     machine->has_vm = true;
     return plan;
 }
@@ -243,5 +241,4 @@ void machine_fini(struct machine *machine)
         fd_close(&machine->files.drives[i]);
     fd_close(&machine->files.initrd.fd);
     fd_close(&machine->files.kernel);
-    fd_close(&machine->files.kvm);
 }

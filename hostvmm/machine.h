@@ -28,7 +28,6 @@
 
 /* Opened by machine_open, before there is a VM; each is -1 when not open or handed on. */
 struct machine_files {
-    int kvm;
     int kernel;
     int drives[MACHINE_DRIVES_MAX];
     struct initrd initrd;
@@ -53,7 +52,6 @@ struct machine {
     bool has_vm;
     unsigned virtio_count; /* slots in use */
 
-    uint64_t kvm_ns;     /* CLOCK_MONOTONIC: right before /dev/kvm was opened */
     uint64_t created_ns; /* and when the VM with its memory and vCPUs was there */
 
     struct snapshot *origin;            /* what it was restored from, kept open; NULL: booted */

@@ -329,17 +329,17 @@ static int build(struct run *self, struct snapshot *snapshot)
     const struct config *config = self->config;
     int code = snapshot ? machine_open_restore(&self->machine, config, snapshot)
                         : machine_open(&self->machine, config);
-    const int error = code == 0 ? open_loop(self) : 0;
+    if (code)
+        return code;
+    const int error = open_loop(self);
     if (error) {
         log_error("cannot set up the event loop: %s", strerror(-error));
         return HOSTVMM_EXIT_HOST;
     }
-    if (code)
-        return code;
     if (!snapshot)
         return machine_build(&self->machine, config, &self->loop, &guest_ops, self);
     code = machine_restore(&self->machine, config, &self->loop, &guest_ops, self);
-    timeline_built(&self->timeline, self->machine.kvm_ns, self->machine.created_ns);
+    timeline_built(&self->timeline, self->machine.vm.kvm_ns, self->machine.created_ns);
     if (code == 0 && config->rehearse && rehearsal_begin(&self->rehearsal, &self->machine.vm, snapshot))
         code = HOSTVMM_EXIT_HOST;
     return code ? code : machine_reload(&self->machine);

@@ -12,7 +12,8 @@
 #include "agent/base/log.h"
 #include "hostvmm/kvm.h"
 
-int vm_open_kvm(void)
+/* Open /dev/kvm and check that it is one we can use. The descriptor, or -errno with a message logged. */
+static int open_kvm(void)
 {
     int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (fd < 0) {
@@ -83,8 +84,7 @@ static int set_memory(struct vm *vm, const struct vm_plan *plan)
 
 int vm_init(struct vm *vm, const struct vm_plan *plan)
 {
-    vm->kvm_fd = plan->kvm_fd;
-    vm->fd = -1;
+    vm->kvm_fd = vm->fd = -1;
     vm->vcpu_limit = plan->vcpu_count;
     vm->cpu_baseline = plan->cpu_baseline;
     vm->loop = plan->loop;
@@ -93,6 +93,11 @@ int vm_init(struct vm *vm, const struct vm_plan *plan)
     int error = set_memory(vm, plan);
     if (error)
         return error;
+    vm->kvm_ns = clock_monotonic_ns();
+    const int kvm = open_kvm();
+    if (kvm < 0)
+        return kvm;
+    vm->kvm_fd = kvm;
     error = create_vm(vm);
     if (error == 0)
         error = set_memory_slots(vm, 0);

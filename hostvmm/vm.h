@@ -38,7 +38,6 @@ enum vm_end {
 
 /* What a VM is made of and for. */
 struct vm_plan {
-    int kvm_fd; /* /dev/kvm, owned by the VM from vm_init on, also on failure */
     uint64_t memory_bytes;
     unsigned vcpu_count;
     struct loop *loop;
@@ -69,7 +68,8 @@ struct vm {
     uint32_t pausing; /* atomic bool: vCPU threads park before they enter the guest again */
     pthread_mutex_t pause_lock;
     pthread_cond_t pause_changed;
-    unsigned parked_count;  /* under pause_lock */
+    unsigned parked_count; /* under pause_lock */
+    uint64_t kvm_ns; /* CLOCK_MONOTONIC: right before /dev/kvm was opened, the first that KVM had to do */
     uint64_t first_exit_ns; /* atomic, CLOCK_MONOTONIC: a vCPU first came back from the guest; 0: not yet */
 };
 
@@ -80,9 +80,6 @@ struct vm {
 int vm_init(struct vm *vm, const struct vm_plan *plan);
 /* Also after a failed vm_init. The vCPUs must not run. */
 void vm_fini(struct vm *vm);
-
-/* Open /dev/kvm and check that it is one we can use. The descriptor, or -errno with a message logged. */
-int vm_open_kvm(void);
 
 /* An edge-triggered line into the interrupt controllers. 0 or -errno. */
 int vm_irq_line(struct vm *vm, uint32_t gsi, struct irq_line *line);

@@ -12,6 +12,7 @@
 
 #define HEAD_MAX_BYTES     9u
 #define WRITER_FIRST_BYTES 16384u
+#define SPARSE_GAP_BYTES   6u
 
 /* ---- writing ------------------------------------------------------------------------------------------- */
 
@@ -112,6 +113,39 @@ void state_put_text(struct state_writer *out, const char *key, const char *text)
 {
     put_key(out, key);
     put_content(out, cbor_encode_string_start, text, strlen(text));
+}
+
+/* The next stretch of `data` from `at` on that is not zeros, and how long it is up to the next run of zeros
+ * that is worth a pair. False: there is none. */
+static bool next_piece(const uint8_t *data, size_t size, size_t *at, size_t *bytes)
+{
+    size_t zeros = 0;
+    while (*at < size && data[*at] == 0)
+        (*at)++;
+    size_t end = *at;
+    for (size_t i = *at; i < size && zeros < SPARSE_GAP_BYTES; i++) {
+        zeros = data[i] ? 0 : zeros + 1;
+        if (data[i])
+            end = i + 1;
+    }
+    *bytes = end - *at;
+    return *at < size;
+}
+
+void state_put_sparse(struct state_writer *out, const char *key, const void *data, size_t size)
+{
+    unsigned pieces = 0;
+    size_t bytes;
+    for (size_t at = 0; next_piece(data, size, &at, &bytes); at += bytes)
+        pieces++;
+    state_put_array(out, key, 1 + 2 * pieces);
+    state_put_uint(out, NULL, size);
+    size_t done = 0;
+    for (size_t at = 0; next_piece(data, size, &at, &bytes); at += bytes) {
+        state_put_uint(out, NULL, at - done);
+        state_put_bytes(out, NULL, (const uint8_t *)data + at, bytes);
+        done = at + bytes;
+    }
 }
 
 void state_put_fields(struct state_writer *out, const struct state_writer *fields)
@@ -312,6 +346,30 @@ void state_get_bytes(struct state_reader *in, const char *key, void *to, size_t 
         memset(to, 0, size);
     else if (size > 0)
         memcpy(to, item.data, size);
+}
+
+size_t state_get_sparse(struct state_reader *in, const char *key, void *to, size_t min, size_t max)
+{
+    memset(to, 0, max);
+    const unsigned elements = state_get_array(in, key, (unsigned)(max + 3));
+    const uint64_t size = elements > 0 ? state_get_uint(in, NULL, 0, UINT64_MAX) : 0;
+    if (!in->failed && (elements % 2 == 0 || size < min || size > max)) {
+        in->depth--; /* the field is wrong, not an element of it */
+        state_refuse(in, key, "%llu bytes, %zu to %zu wanted", (unsigned long long)size, min, max);
+    }
+    size_t at = 0;
+    for (unsigned i = 1; i < elements && !in->failed; i += 2) {
+        size_t bytes;
+        at += (size_t)state_get_uint(in, NULL, 0, size - at);
+        const uint8_t *piece = state_get_span(in, NULL, (size_t)size - at, &bytes);
+        if (bytes > 0)
+            memcpy((uint8_t *)to + at, piece, bytes);
+        at += bytes;
+    }
+    state_end(in);
+    if (in->failed)
+        memset(to, 0, max);
+    return in->failed ? 0 : (size_t)size;
 }
 
 void state_get_text(struct state_reader *in, const char *key, char *to, size_t capacity)

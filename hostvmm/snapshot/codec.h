@@ -41,6 +41,10 @@ void state_put_uint(struct state_writer *out, const char *key, uint64_t value);
 void state_put_bool(struct state_writer *out, const char *key, bool value);
 void state_put_bytes(struct state_writer *out, const char *key, const void *data, size_t size);
 void state_put_text(struct state_writer *out, const char *key, const char *text);
+/* The same bytes as an array: their number, then pairs of zeros to skip and bytes that follow; zeros at the
+ * end need no pair. KVM's structures are mostly zeros, and each byte of a state costs every restore its
+ * digest. */
+void state_put_sparse(struct state_writer *out, const char *key, const void *data, size_t size);
 /* Whole fields that another writer has made. */
 void state_put_fields(struct state_writer *out, const struct state_writer *fields);
 
@@ -74,6 +78,8 @@ uint64_t state_get_uint(struct state_reader *in, const char *key, uint64_t min, 
 bool state_get_bool(struct state_reader *in, const char *key);
 /* Exactly `size` bytes. */
 void state_get_bytes(struct state_reader *in, const char *key, void *to, size_t size);
+/* What state_put_sparse wrote: from `min` to `max` bytes. How many; 0 after a failure, `to` is zeros then. */
+size_t state_get_sparse(struct state_reader *in, const char *key, void *to, size_t min, size_t max);
 /* At most `max` bytes where they are; NULL after a failure, or when there are none. */
 const uint8_t *state_get_span(struct state_reader *in, const char *key, size_t max, size_t *size);
 /* UTF-8 without NUL, ended with one here; `capacity` includes it. */

@@ -26,7 +26,6 @@
 #define MSRS_MAX           512u
 #define MSR_TSC            0x10u
 #define MSR_TSC_DEADLINE   0x6e0u
-#define XSAVE_MAX_BYTES    (64u << 10)
 #define CPU_FIELDS         3u
 #define HOST_BYTES         40 /* a kernel's boot_id, a newline */
 #define IRQCHIPS           3u /* both PICs, the I/O APIC */
@@ -68,24 +67,19 @@ void arch_cpu_save(const struct vm *vm, struct state_writer *out, const char *ke
     get_host(host);
     state_put_map(out, key, CPU_FIELDS);
     state_put_text(out, "host", host);
-    state_put_bytes(out, "cpuid", vm->cpuid->entries, vm->cpuid->nent * sizeof vm->cpuid->entries[0]);
+    state_put_sparse(out, "cpuid", vm->cpuid->entries, vm->cpuid->nent * sizeof vm->cpuid->entries[0]);
     state_put_uint(out, "tsc_khz", tsc_khz > 0 ? (uint32_t)tsc_khz : 0);
 }
 
 /* The saved CPUID into `table`, which has room for CPUID_ENTRIES_MAX. */
 static void get_cpuid(struct state_reader *in, struct kvm_cpuid2 *table)
 {
-    size_t size;
-    const uint8_t *entries = state_get_span(in, "cpuid", CPUID_ENTRIES_MAX * sizeof table->entries[0], &size);
-    table->nent = 0;
-    if (in->failed)
-        return;
-    if (!entries || size % sizeof table->entries[0]) {
+    const size_t entry_bytes = sizeof table->entries[0];
+    const size_t size =
+        state_get_sparse(in, "cpuid", table->entries, entry_bytes, CPUID_ENTRIES_MAX * entry_bytes);
+    if (!in->failed && size % entry_bytes)
         state_refuse(in, "cpuid", "%zu bytes are no table", size);
-        return;
-    }
-    table->nent = (uint32_t)(size / sizeof table->entries[0]);
-    memcpy(table->entries, entries, size);
+    table->nent = in->failed ? 0 : (uint32_t)(size / entry_bytes);
 }
 
 static struct kvm_cpuid2 *new_table(void)
@@ -240,21 +234,20 @@ static int save_msrs(const struct vcpu *vcpu, struct state_writer *out)
             count--;
         }
     }
-    state_put_bytes(out, "msrs", msrs.entries, count * sizeof msrs.entries[0]);
+    state_put_sparse(out, "msrs", msrs.entries, count * sizeof msrs.entries[0]);
     return 0;
 }
 
 static void load_msrs(const struct vcpu *vcpu, struct state_reader *in)
 {
     static struct msr_list msrs; /* main thread */
-    size_t size;
-    const uint8_t *entries = state_get_span(in, "msrs", sizeof msrs.entries, &size);
-    if (!entries || size % sizeof msrs.entries[0]) {
+    const size_t size =
+        state_get_sparse(in, "msrs", msrs.entries, sizeof msrs.entries[0], sizeof msrs.entries);
+    if (!in->failed && size % sizeof msrs.entries[0])
         state_refuse(in, "msrs", "%zu bytes are no list", size);
+    if (in->failed)
         return;
-    }
     memset(&msrs.head, 0, sizeof msrs.head);
-    memcpy(msrs.entries, entries, size);
     msrs.head.nmsrs = (uint32_t)(size / sizeof msrs.entries[0]);
     const int done = kvm_call(vcpu->fd, KVM_SET_MSRS, &msrs);
     if (done < 0)
@@ -299,7 +292,7 @@ static int save_parts(const struct vcpu *vcpu, struct state_writer *out, const s
         const int error = kvm_call(vcpu->fd, parts[i].get, data);
         if (error < 0)
             return failed(parts[i].name, error);
-        state_put_bytes(out, parts[i].name, data, parts[i].size);
+        state_put_sparse(out, parts[i].name, data, parts[i].size);
     }
     return 0;
 }
@@ -321,7 +314,7 @@ static void load_parts(const struct vcpu *vcpu, struct state_reader *in, const s
 {
     for (size_t i = 0; i < count && !in->failed; i++) {
         uint64_t data[PART_MAX_BYTES / sizeof(uint64_t)] = {0};
-        state_get_bytes(in, parts[i].name, data, parts[i].size);
+        (void)state_get_sparse(in, parts[i].name, data, parts[i].size, parts[i].size);
         if (parts[i].set == KVM_SET_SREGS)
             mend_task_register(vcpu->vm, (struct kvm_sregs *)(void *)data);
         const int error = in->failed ? 0 : kvm_call(vcpu->fd, parts[i].set, data);
@@ -343,30 +336,21 @@ static int save_xsave(const struct vcpu *vcpu, struct state_writer *out)
     while (used > 0 && area[used - 1] == 0)
         used--;
     if (error >= 0)
-        state_put_bytes(out, "xsave", area, used);
+        state_put_sparse(out, "xsave", area, used);
     free(area);
     return error < 0 ? failed("the extended registers", error) : 0;
 }
 
 static void load_xsave(const struct vcpu *vcpu, struct state_reader *in)
 {
-    size_t used;
-    const uint8_t *saved = state_get_span(in, "xsave", XSAVE_MAX_BYTES, &used);
     const uint32_t bytes = vcpu->vm->xsave_bytes;
-    if (in->failed)
-        return;
-    if (used > bytes) {
-        state_refuse(in, "xsave", "%zu bytes of extended registers, this machine has %u", used, bytes);
-        return;
-    }
     uint8_t *area = calloc(1, bytes);
     if (!area) {
         state_refuse(in, "xsave", "no memory");
         return;
     }
-    if (used > 0)
-        memcpy(area, saved, used);
-    const int error = kvm_call(vcpu->fd, KVM_SET_XSAVE, area);
+    (void)state_get_sparse(in, "xsave", area, 0, bytes);
+    const int error = in->failed ? 0 : kvm_call(vcpu->fd, KVM_SET_XSAVE, area);
     free(area);
     if (error < 0)
         state_refuse(in, "xsave", "KVM refuses it: %s", strerror(-error));
@@ -429,7 +413,7 @@ int arch_vm_save(const struct vm *vm, struct state_writer *out, const char *key)
         error = kvm_call(vm->fd, KVM_GET_IRQCHIP, &chip);
         if (error < 0)
             return failed("an interrupt controller", error);
-        state_put_bytes(out, NULL, &chip, sizeof chip);
+        state_put_sparse(out, NULL, &chip, sizeof chip);
     }
     state_put_uint(out, "clock_ns", clock.clock);
     return 0;
@@ -443,7 +427,7 @@ void arch_vm_load(struct vm *vm, struct state_reader *in, const char *key)
         state_refuse(in, NULL, "%u controllers, %u wanted", chips, IRQCHIPS);
     for (uint32_t i = 0; i < chips && !in->failed; i++) {
         struct kvm_irqchip chip;
-        state_get_bytes(in, NULL, &chip, sizeof chip);
+        (void)state_get_sparse(in, NULL, &chip, sizeof chip, sizeof chip);
         if (!in->failed && chip.chip_id != i)
             state_refuse(in, NULL, "controller %u in the place of %u", chip.chip_id, i);
         const int error = in->failed ? 0 : kvm_call(vm->fd, KVM_SET_IRQCHIP, &chip);

@@ -178,6 +178,64 @@ static void a_refusal_names_the_field(void **state)
     state_writer_fini(&out);
 }
 
+static void sparse_bytes_come_back(void **state)
+{
+    (void)state;
+    uint8_t data[200] = {0};
+    uint8_t got[200];
+    for (unsigned round = 0; round < 300; round++) {
+        const size_t size = round % 201;
+        for (size_t i = 0; i < sizeof data; i++)
+            data[i] = (uint8_t)(rand() % (int)(round % 40 + 2) ? 0 : rand());
+        struct state_writer out;
+        struct state_reader in;
+        state_writer_init(&out);
+        state_put_array(&out, NULL, 2);
+        state_put_sparse(&out, NULL, data, size);
+        state_put_uint(&out, NULL, 7);
+        state_reader_init(&in, out.data, out.size_bytes);
+        assert_int_equal(state_get_array(&in, NULL, 2), 2);
+        assert_int_equal(state_get_sparse(&in, NULL, got, 0, sizeof got), size);
+        assert_int_equal(state_get_uint(&in, NULL, 7, 7), 7);
+        state_end(&in);
+        assert_int_equal(state_reader_finish(&in), 0);
+        assert_memory_equal(got, data, size);
+        for (size_t i = size; i < sizeof got; i++)
+            assert_int_equal(got[i], 0);
+        state_writer_fini(&out);
+    }
+}
+
+static void sparse_bytes_past_their_size_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t size, skip, bytes;
+        const char *why;
+    } bad[] = {
+        {9, 0, 1, "blob: 9 bytes, 10 to 10 wanted"},
+        {11, 0, 1, "blob: 11 bytes, 10 to 10 wanted"},
+        {10, 11, 0, "blob[1]: 11, 0 to 10 wanted"},
+        {10, 8, 3, "blob[2]: 3 bytes, at most 2 wanted"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        uint8_t got[10];
+        struct state_writer out;
+        struct state_reader in;
+        state_writer_init(&out);
+        state_put_map(&out, NULL, 1);
+        state_put_array(&out, "blob", 3);
+        state_put_uint(&out, NULL, bad[i].size);
+        state_put_uint(&out, NULL, bad[i].skip);
+        state_put_bytes(&out, NULL, "abcdefghijk", bad[i].bytes);
+        state_reader_init(&in, out.data, out.size_bytes);
+        state_get_map(&in, NULL, 1);
+        assert_int_equal(state_get_sparse(&in, "blob", got, sizeof got, sizeof got), 0);
+        assert_string_equal(in.why, bad[i].why);
+        state_writer_fini(&out);
+    }
+}
+
 static void a_state_has_a_largest_size(void **state)
 {
     (void)state;
@@ -200,6 +258,8 @@ int main(void)
         cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(every_flipped_bit_is_refused_or_another_value),
         cmocka_unit_test(a_refusal_names_the_field),
+        cmocka_unit_test(sparse_bytes_come_back),
+        cmocka_unit_test(sparse_bytes_past_their_size_are_refused),
         cmocka_unit_test(a_state_has_a_largest_size),
     };
     return cmocka_run_group_tests_name("snapshot codec", tests, NULL, NULL);
