@@ -78,8 +78,7 @@ struct audit {
     unsigned told_count;
 };
 
-/* ---- command line
- * -------------------------------------------------------------------------------------------- */
+/* ---- command line ---- */
 
 static const struct option long_options[] = {
     {"snapshot", required_argument, NULL, 's'},
@@ -152,8 +151,7 @@ static int parse(struct audit *audit, int argc, char **argv)
     return -EINVAL;
 }
 
-/* ---- one clone
- * ----------------------------------------------------------------------------------------------- */
+/* ---- one clone ---- */
 
 static void keep(struct audit *audit, const void *data, size_t size)
 {
@@ -301,8 +299,7 @@ static int collect(struct audit *audit, struct loop *loop, const char *socket, u
     return error ? fail(audit, error, "") : 0;
 }
 
-/* ---- all of them
- * --------------------------------------------------------------------------------------------- */
+/* ---- all of them ---- */
 
 static int run_batch(struct audit *audit, struct loop *loop, uint32_t first, uint32_t count)
 {

@@ -51,8 +51,7 @@ void audit_tokens_fini(struct audit_tokens *tokens)
     tokens->text_count = tokens->table_size = 0;
 }
 
-/* ---- the table
- * ----------------------------------------------------------------------------------------------- */
+/* ---- the table ---- */
 
 static uint64_t hash_of(const uint8_t *data, size_t size)
 {
@@ -114,8 +113,7 @@ static void enter(struct audit_tokens *tokens, struct audit_entry *entry, const 
     tokens->entry_count++;
 }
 
-/* ---- findings
- * ------------------------------------------------------------------------------------------------ */
+/* ---- findings ---- */
 
 static struct audit_where where(const struct audit_text *text, size_t offset)
 {
@@ -172,8 +170,7 @@ static void found(struct audit_tokens *tokens, struct audit_entry *entry, size_t
     show(finding, text->data + offset, size);
 }
 
-/* ---- text
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- text ---- */
 
 static int take_token(struct audit_tokens *tokens, const struct audit_text *text, size_t offset, size_t size)
 {
@@ -261,8 +258,7 @@ static int take_text(struct audit_tokens *tokens, const struct audit_text *text)
     return error;
 }
 
-/* ---- bytes
- * --------------------------------------------------------------------------------------------------- */
+/* ---- bytes ---- */
 
 static bool is_text(const uint8_t *data, size_t size, bool is_cut)
 {

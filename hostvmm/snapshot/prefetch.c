@@ -34,8 +34,7 @@ static void make_head(uint8_t head[HEAD_BYTES], const uint8_t *id, unsigned run_
     memcpy(head + 16, id, PREFETCH_ID_BYTES);
 }
 
-/* ---- making
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- making ---- */
 
 static bool in_bitmap(const uint64_t *bitmap, uint64_t page)
 {
@@ -70,8 +69,7 @@ struct prefetch_run prefetch_run_at(const struct prefetch *prefetch, unsigned in
                                  .written = value & WRITTEN};
 }
 
-/* ---- the file
- * -------------------------------------------------------------------------------------------------- */
+/* ---- the file ---- */
 
 int prefetch_write(const struct prefetch *prefetch, int directory, const uint8_t id[PREFETCH_ID_BYTES])
 {

@@ -51,8 +51,7 @@ static int read_prefetch(const struct snapshot *snapshot)
     return error;
 }
 
-/* ---- the parent
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the parent ---- */
 
 static bool writes_drives(const struct config *config)
 {
@@ -155,8 +154,7 @@ void rehearsal_run(const struct config *config)
         log_warn("the rehearsal failed: clones start more slowly");
 }
 
-/* ---- watched memory
- * -------------------------------------------------------------------------------------------- */
+/* ---- watched memory ---- */
 
 static int open_fault_fd(void)
 {
@@ -283,8 +281,7 @@ static int watch(struct rehearsal *rehearsal)
     return error;
 }
 
-/* ---- the child
- * ------------------------------------------------------------------------------------------------- */
+/* ---- the child ---- */
 
 void rehearsal_init(struct rehearsal *rehearsal)
 {
