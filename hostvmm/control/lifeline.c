@@ -219,7 +219,8 @@ static void on_limit(void *context, uint32_t events)
 
 void lifeline_init(struct lifeline *lifeline, struct loop *loop)
 {
-    memset(lifeline, 0, offsetof(struct lifeline, reader)); /* whose buffer is large, and looks after itself */
+    memset(lifeline, 0,
+           offsetof(struct lifeline, reader)); /* whose buffer is large, and looks after itself */
     lifeline->loop = loop;
     lifeline->fd = lifeline->limit_fd = lifeline->source.fd = lifeline->limit.fd = -1;
     frame_reader_init(&lifeline->reader);
