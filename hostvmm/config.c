@@ -145,6 +145,8 @@ static const char *on_vsock(struct config *config, const char *value)
         return "want it once";
     if (!copy_text(config->vsock_path, sizeof config->vsock_path, value, size))
         return "want the path of a Unix socket";
+    if (value[size] && config->command == CONFIG_RESTORE)
+        return "want PATH alone: a clone has the CID that its guest had";
     config->vsock_cid = VSOCK_CID_DEFAULT;
     if (value[size] && (strncmp(value + size, ",cid=", 5) != 0 ||
                         !parse_number(value + size + 5, VSOCK_CID_MIN, VSOCK_CID_MAX, &config->vsock_cid)))

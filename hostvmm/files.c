@@ -189,6 +189,12 @@ static int reopen_drive(const struct config *config, const struct snapshot *snap
                   snapshot->path, drive->id, drive->id);
         return HOSTVMM_EXIT_INPUT;
     }
+    if (given && given->read_only && !drive->read_only) {
+        log_error(
+            "--drive %s,ro,id=%s: the guest of snapshot %s writes to this drive: it cannot be read-only",
+            given->path, drive->id, snapshot->path);
+        return HOSTVMM_EXIT_INPUT;
+    }
     return virtio_blk_open(given ? given->path : drive->path, drive->read_only, fd) < 0 ? HOSTVMM_EXIT_INPUT
                                                                                         : 0;
 }

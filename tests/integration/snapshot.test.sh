@@ -69,10 +69,10 @@ test_the_twin_without_a_hook_is_one() {
     sort "$DIR/all" | uniq -d | grep -q . || fail "the planted twin is none: $(cat "$DIR/all")"
 }
 
-test_the_wall_clock_of_a_clone_is_the_hosts() {
+test_every_step_of_a_resume_is_timed() {
     snapshot_made identity
     clone_start --timeline "$DIR/timeline"
-    invoke -t clock
+    invoke -t steps
     expect "invoke's exit code" "$code" 0
     for step in entropy clock sockets identity secrets generation thaw hooks; do
         expect_text "$DIR/timeline" "\"resume_${step}_us\""
@@ -173,6 +173,7 @@ test_a_clone_writes_a_drive_of_its_own() {
     clone_refused 3 'drive overlay is written by the guest'
     cp "$DIR/overlay" "$DIR/one"
     cp "$DIR/overlay" "$DIR/two"
+    clone_refused 3 'cannot be read-only' --drive "$DIR/one,ro,id=overlay"
     clone_start --drive "$DIR/one,id=overlay"
     invoke -t world
     answered 'Hello, world!'

@@ -216,7 +216,7 @@ static void a_restore_says_what_is_the_clones_own(void **state)
     static const char *const bad[][2] = {
         {"--clones", "0"},      {"--clones", "10001"}, {"--secret", "key"},       {"--secret", "=/k"},
         {"--secret", "a/b=/k"}, {"--secret", ".a=/k"}, {"--hostname", "a b"},     {"--hostname", ""},
-        {"--hooks-limit", "0"}, {"--secret", "key="},  {"--resume-limit", "1e3"},
+        {"--hooks-limit", "0"}, {"--secret", "key="},  {"--resume-limit", "1e3"}, {"--vsock", "v,cid=4"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_int_equal(parse_restore("--snapshot", "s", bad[i][0], bad[i][1], NULL), CONFIG_BAD);
