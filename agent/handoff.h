@@ -6,9 +6,13 @@
  * variables:
  *
  *   HANDOFF_FD (3)        one end of a SOCK_STREAM socket pair; each byte the agent writes is an enum
- * handoff_word. Close-on-exec is off: the agent sets it on. REKINDLE_HANDOFF=1    version of this contract.
- * The agent refuses another with exit code HANDOFF_EXIT_VERSION. REKINDLE_ATTEMPT=n    0 for the first start
- * of the agent, n after n restarts. PATH, HOME=/
+ *                         handoff_word. Close-on-exec is off: the agent sets it on
+ *   REKINDLE_HANDOFF=1    version of this contract. The agent refuses another with exit code
+ *                         HANDOFF_EXIT_VERSION
+ *   REKINDLE_ATTEMPT=n    0 for the first start of the agent, n after n restarts
+ *   REKINDLE_NETWORK=...  what hostvmm said of the network (agent/proto/network.h), as it was; absent when
+ *                         it said nothing
+ *   PATH, HOME=/
  *
  * SIGTERM asks the agent to end its function and exit 0 within the grace time. An agent that exits in any
  * other way is restarted by init, up to the bootarg's limit. Mounted before the agent starts: /proc, /sys,
@@ -23,6 +27,7 @@
 #define HANDOFF_VERSION_TEXT "1"
 #define HANDOFF_ENV_VERSION  "REKINDLE_HANDOFF"
 #define HANDOFF_ENV_ATTEMPT  "REKINDLE_ATTEMPT"
+#define HANDOFF_ENV_NETWORK  "REKINDLE_NETWORK"
 #define HANDOFF_EXIT_VERSION 78
 
 enum handoff_word {

@@ -19,6 +19,7 @@
 
 #define BOOTARGS_LINE_MAX  2048 /* x86-64 kernel limit COMMAND_LINE_SIZE, NUL included */
 #define BOOTARGS_VALUE_MAX 63
+#define BOOTARGS_NET_MAX   1024 /* of net=, whose value may hold , ; and = besides */
 #define BOOTARGS_PREFIX    "rekindle."
 
 struct bootargs {
@@ -30,7 +31,9 @@ struct bootargs {
     char agent[BOOTARGS_VALUE_MAX + 1]; /* agent=: absolute path of the agent; default "/sbin/agent" */
     uint32_t agent_restarts;            /* agent_restarts=: 0..100, default 3 */
     uint32_t grace_ms;                  /* grace_ms=: TERM-to-KILL wait at halt, 0..60000, default 2000 */
-    uint16_t exit_port;                 /* exit_port=: 0x-hexadecimal or decimal, 0 (default): none */
+    char net[BOOTARGS_NET_MAX + 1]; /* net=: the network, as agent/proto/network.h has it; default empty. init
+                                       passes it on and does not look into it */
+    uint16_t exit_port;             /* exit_port=: 0x-hexadecimal or decimal, 0 (default): none */
 };
 
 /* What hostvmm reports when the guest powers off. Also in hostvmm's exit code: see hostvmm/main.c. */

@@ -100,4 +100,16 @@ uint64_t function_generation(void);
  */
 int function_random(void *to, size_t size);
 
+/*
+ * A connection that the function's manifest names (CONNECTIONS.md): a descriptor of a stream socket,
+ * blocking, close-on-exec. The agent carries what passes to the server in TLS; the descriptor carries on over
+ * a new connection in every clone, unless it had a request or response half-way when the snapshot was taken:
+ * then it is reset (ECONNRESET), as when the server is lost.
+ *
+ * Waits until the server has been reached or has not: -errno with the reason in `why` (`why_bytes`; may be
+ * NULL), such as "orders: server's certificate expired on 2025-01-31". -ENOENT: no such name in the manifest.
+ * Thread-safe.
+ */
+int function_connect(const char *name, char *why, size_t why_bytes);
+
 #endif

@@ -27,6 +27,7 @@
 #define PROTO_HOSTNAME_MAX_BYTES    64     /* what Linux takes */
 #define PROTO_SECRET_MAX_BYTES      4096
 #define PROTO_FACT_MAX_BYTES        16384 /* of one fact for the audit */
+#define PROTO_NETWORK_MAX_BYTES     1024  /* of a guest's network, as text (network.h) */
 #define PROTO_CONNECTIONS_MAX       16    /* clients of the agent at once */
 
 #endif

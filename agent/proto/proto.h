@@ -116,6 +116,7 @@ struct proto_message {
             uint64_t realtime_ns;    /* the host's CLOCK_REALTIME */
             struct proto_slice clone_id; /* the VM generation id */
             struct proto_slice hostname; /* optional, and only with them */
+            struct proto_slice network;  /* likewise: text, network.h; empty: the guest keeps what it has */
         } resume;
         struct proto_end resumed;
         struct {

@@ -1,0 +1,96 @@
+/*
+ * A network interface (virtio 1.2, section 5.1): one pair of queues, no control queue.
+ *
+ * Frames move on a thread of the device's own, which sleeps in poll() on the notify descriptors and the back
+ * end, and is started and joined as virtio-blk's is. The back end is a TAP device, which takes the guest's
+ * offload header as it is, or a Unix stream (passt's framing), which takes whole plain frames: then no
+ * offloads are on offer. What the host cannot take now waits in the guest's ring; what the guest has no
+ * buffers for is dropped and counted.
+ *
+ * The gate. A clone wakes with the addresses of the original, and its kernel may have frames of the
+ * original's connections to send. So the interface of a clone starts shut: what the guest sends is dropped,
+ * what arrives is dropped. It opens, for good, at the first frame by which the guest announces itself under
+ * this clone's MAC address: a gratuitous ARP (RFC 5227) or an unsolicited neighbour advertisement (RFC 4861,
+ * 7.2.6). The agent sends these, in one queue with all that follows, once the old connections are destroyed
+ * and the new addresses set. No twin is ever seen on the wire, whatever the guest did before that.
+ */
+#ifndef HOSTVMM_DEVICE_VIRTIO_NET_H
+#define HOSTVMM_DEVICE_VIRTIO_NET_H
+
+#include <linux/virtio_net.h>
+#include <pthread.h>
+
+#include "hostvmm/device/virtio/mmio.h"
+
+#define VIRTIO_NET_MAC_BYTES    6
+#define VIRTIO_NET_HEADER_BYTES 12u            /* struct virtio_net_hdr_v1 */
+#define VIRTIO_NET_FRAME_MAX    (65535u + 14u) /* with its Ethernet header, without the offload header */
+
+/* Where frames go. All calls come on the device's thread; descriptors are nonblocking. */
+struct net_backend;
+struct net_backend_ops {
+    const char *name;
+    uint64_t features; /* VIRTIO_NET_F_* bits it can take, beyond those of the device itself */
+    /* The driver chose these features: set the offloads. 0 or -errno. May be NULL. */
+    int (*configure)(struct net_backend *backend, uint64_t driver_features);
+    /*
+     * Send one frame: an offload header and the frame behind it. 0 sent (or dropped: it was no frame);
+     * -EAGAIN: not now, poll for POLLOUT and offer the same again; another -errno: the back end is gone.
+     */
+    int (*send)(struct net_backend *backend, const struct iovec *parts, unsigned count);
+    /* The next frame with its offload header into `to`. Its size, -EAGAIN, or -errno as above. */
+    int64_t (*receive)(struct net_backend *backend, void *to, size_t capacity);
+    void (*close)(struct net_backend *backend);
+};
+struct net_backend {
+    const struct net_backend_ops *ops;
+    int fd;      /* to poll */
+    void *state; /* the back end's own, allocated; NULL: none */
+};
+
+struct virtio_net_counts { /* atomic: read by others for metrics */
+    uint64_t tx_frames, tx_bytes, tx_dropped;
+    uint64_t rx_frames, rx_bytes, rx_dropped;
+};
+
+struct virtio_net_plan {
+    uint8_t mac[VIRTIO_NET_MAC_BYTES];
+    uint16_t mtu; /* 0: 1500, and the guest is not told */
+    bool shut;    /* a clone's: the gate above */
+};
+
+struct virtio_net {
+    struct virtio_device device; /* first */
+    struct net_backend backend;
+    struct virtio_net_config config;
+    struct virtio_net_counts counts;
+    bool open;          /* the gate; atomic */
+    bool serve_by_hand; /* set before DRIVER_OK: no thread, the owner calls virtio_net_serve (tests, fuzzing)
+                         */
+    bool thread_running;
+    int stopping; /* atomic */
+    pthread_t thread;
+    uint8_t *buffer;       /* allocated: one received frame on its way into the guest's ring */
+    size_t buffered_bytes; /* in it */
+};
+
+/* The back end is owned by the device from now on, also when this fails. 0 or -errno. */
+int virtio_net_init(struct virtio_net *net, const struct guest_memory *memory,
+                    const struct net_backend *backend, const struct virtio_net_plan *plan);
+void virtio_net_fini(struct virtio_net *net);
+
+/* Link state as the guest sees it (VIRTIO_NET_F_STATUS); a back end that is gone sets it down. Any thread. */
+void virtio_net_set_link(struct virtio_net *net, bool up);
+
+/*
+ * Save and load. Features, MTU and what the driver negotiated are the snapshot's; a load is refused when the
+ * back end given now cannot take the offloads that the guest negotiated then. MAC address and gate are those
+ * of the plan, not the snapshot's: a clone is another station.
+ */
+void virtio_net_save(const struct virtio_net *net, struct state_writer *out, const char *key);
+void virtio_net_load(struct virtio_net *net, struct state_reader *in, const char *key);
+
+/* Serve whatever waits in both directions, on the thread that owns the queues. */
+void virtio_net_serve(struct virtio_net *net);
+
+#endif
