@@ -204,6 +204,14 @@ $(eval $(call unit_test,agent_resume/netlink_test,tests/unit/agent_resume/netlin
 $(eval $(call unit_test,agent_resume/life_test,tests/unit/agent_resume/life_test.c $(AGENT_RESUME_SOURCES) $(BASE_SOURCES)))
 # end of agent
 
+# ---- agent/tls -----------------------------------------------------------------------------------------------------
+# Certificates, right and wrong, for the tests of TLS (tests/support/tls-certs.sh says which).
+TLS_CERTS := $(BUILD)/tests/tls-certs
+$(TLS_CERTS)/ca.pem: tests/support/tls-certs.sh | build/.packages-test
+	@rm -rf $(@D)
+	@tests/support/tls-certs.sh $(@D)
+# end of agent/tls
+
 # ---- init, rootfs ----------------------------------------------------------------------------------------------
 INIT_SOURCES := init/main.c init/bootargs.c init/report.c init/arch_x86_64.c init/system.c init/mounts.c init/image.c \
 	init/root.c init/spawn.c init/supervise.c init/halt.c
