@@ -90,12 +90,15 @@ $(eval $(call unit_test,base_test,tests/unit/base/base_test.c $(BASE_SOURCES)))
 
 # ---- agent/proto, agent, agent/function ------------------------------------------------------------------------
 # proto and function
-PROTO_SOURCES := agent/proto/schema.c agent/proto/decode.c agent/proto/encode.c agent/proto/utf8.c agent/proto/frame.c
+PROTO_SOURCES := agent/proto/schema.c agent/proto/decode.c agent/proto/encode.c agent/proto/utf8.c agent/proto/frame.c \
+	agent/proto/network.c
 PROTO_TEST_SOURCES := tests/unit/proto/support.c tests/unit/proto/samples.c $(PROTO_SOURCES)
 $(eval $(call unit_test,proto_codec_test,tests/unit/proto/codec_test.c $(PROTO_TEST_SOURCES)))
 $(eval $(call unit_test,proto_refusal_test,tests/unit/proto/refusal_test.c $(PROTO_TEST_SOURCES)))
 $(eval $(call unit_test,proto_frame_test,tests/unit/proto/frame_test.c $(PROTO_SOURCES)))
 $(eval $(call fuzz_target,proto,tests/fuzz/proto.c $(PROTO_SOURCES)))
+$(eval $(call unit_test,proto_network_test,tests/unit/proto/network_test.c agent/proto/network.c))
+$(eval $(call fuzz_target,network,tests/fuzz/network.c agent/proto/network.c))
 # The seeds are kept in the tree; `$(BUILD)/tests/fuzz/proto-seeds tests/fuzz/corpus/proto` writes them again.
 $(BUILD)/tests/fuzz/proto-seeds: $(call unit,tests/fuzz/proto_seeds.c tests/unit/proto/samples.c $(PROTO_SOURCES))
 	@mkdir -p $(@D)
