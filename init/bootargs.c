@@ -21,6 +21,8 @@ struct field {
     const char *key;
     size_t offset;
     text_check *check;  /* NULL: a number */
+    size_t text_max;    /* of a text, in bytes */
+    const char *bound;  /* the same in words */
     size_t width_bytes; /* of a number */
     uint32_t max;       /* of a number */
     bool hexadecimal;   /* a number written as hexadecimal, and read as either */
@@ -61,10 +63,21 @@ static const char *check_path(const char *text)
     return length > 1 && text[0] == '/' && text[length - 1] != '/' ? NULL : wanted;
 }
 
-#define TEXT(name, function)                                                                                 \
+/* What the host means is for the agent to judge: here only that it can be handed on. */
+static const char *check_net(const char *text)
+{
+    for (const char *c = text; *c; c++)
+        if (!is_alnum(*c) && !strchr("._:/,;=-", *c))
+            return "want letters, digits and the characters . _ : / , ; = -";
+    return NULL;
+}
+
+#define LONG_TEXT(name, function, words)                                                                     \
     {                                                                                                        \
-        .key = #name, .offset = offsetof(struct bootargs, name), .check = (function)                         \
+        .key = #name, .offset = offsetof(struct bootargs, name), .check = (function),                        \
+        .text_max = sizeof((struct bootargs *)0)->name - 1, .bound = (words)                                 \
     }
+#define TEXT(name, function) LONG_TEXT(name, function, "value is longer than 63 bytes")
 #define NUMBER(name, most, words, hex)                                                                       \
     {                                                                                                        \
         .key = #name, .offset = offsetof(struct bootargs, name),                                             \
@@ -79,6 +92,7 @@ static const struct field fields[] = {
     TEXT(agent, check_path),
     NUMBER(agent_restarts, 100, "want a number from 0 to 100", false),
     NUMBER(grace_ms, 60000, "want milliseconds from 0 to 60000", false),
+    LONG_TEXT(net, check_net, "value is longer than 1024 bytes"),
     /* The contract is a pair of ports, so the last one cannot be the first of a pair. */
     NUMBER(exit_port, 0xfffe, "want a port from 0x0 to 0xfffe", true),
 };
@@ -155,6 +169,30 @@ static void report_argument(const char *argument, size_t size, const char *why, 
     report(context, what, why);
 }
 
+/* NULL, or why the value was ignored. */
+static const char *decode_value(const struct field *field, struct bootargs *args, const char *data,
+                                size_t size)
+{
+    char value[BOOTARGS_NET_MAX + 1]; /* of the longest */
+    uint32_t number;
+    if (size > (field->check ? field->text_max : BOOTARGS_VALUE_MAX))
+        return field->check ? field->bound : field->range;
+    memcpy(value, data, size);
+    value[size] = '\0';
+    if (strlen(value) != size)
+        return "value holds a zero byte";
+    if (field->check) {
+        const char *wanted = field->check(value);
+        if (!wanted)
+            memcpy((char *)args + field->offset, value, size + 1);
+        return wanted;
+    }
+    if (!number_parse(value, field->hexadecimal, field->max, &number))
+        return field->range;
+    number_set(field, args, number);
+    return NULL;
+}
+
 /* Decode one argument that starts with the prefix. NULL, or why it was ignored. */
 static const char *decode_one(struct bootargs *args, const char *argument, size_t size)
 {
@@ -170,24 +208,7 @@ static const char *decode_one(struct bootargs *args, const char *argument, size_
         const struct field *field = &fields[i];
         if (strlen(field->key) != key_size || memcmp(field->key, key, key_size) != 0)
             continue;
-        if (value_size > BOOTARGS_VALUE_MAX)
-            return "value is longer than 63 bytes";
-        char value[BOOTARGS_VALUE_MAX + 1];
-        memcpy(value, equals + 1, value_size);
-        value[value_size] = '\0';
-        if (strlen(value) != value_size)
-            return "value holds a zero byte";
-        if (field->check) {
-            const char *wanted = field->check(value);
-            if (!wanted)
-                memcpy((char *)args + field->offset, value, value_size + 1);
-            return wanted;
-        }
-        uint32_t number;
-        if (!number_parse(value, field->hexadecimal, field->max, &number))
-            return field->range;
-        number_set(field, args, number);
-        return NULL;
+        return decode_value(field, args, equals + 1, value_size);
     }
     return "unknown key";
 }
@@ -238,7 +259,7 @@ static int encode_one(const struct field *field, const struct bootargs *args, co
 {
     if (field->check) {
         const char *value = (const char *)args + field->offset;
-        if (!memchr(value, '\0', BOOTARGS_VALUE_MAX + 1) || field->check(value))
+        if (!memchr(value, '\0', field->text_max + 1) || field->check(value))
             return -EINVAL;
         return snprintf(out, capacity, "%s%s%s=%s", space, BOOTARGS_PREFIX, field->key, value);
     }
@@ -255,7 +276,7 @@ static bool is_default(const struct field *field, const struct bootargs *args,
 {
     if (field->check)
         return strncmp((const char *)args + field->offset, (const char *)defaults + field->offset,
-                       BOOTARGS_VALUE_MAX + 1) == 0;
+                       field->text_max + 1) == 0;
     return number_get(field, args) == number_get(field, defaults);
 }
 

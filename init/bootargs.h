@@ -3,8 +3,8 @@
  *
  * Down: the kernel command line. hostvmm encodes, init decodes. Space-separated `rekindle.key=value`;
  * everything else on the line is the kernel's or somebody else's and is skipped. Values hold [A-Za-z0-9._:/-]
- * only, at most BOOTARGS_VALUE_MAX bytes. A bad or unknown `rekindle.` argument is reported and ignored: the
- * default stays.
+ * only, at most BOOTARGS_VALUE_MAX bytes, but for net=. A bad or unknown `rekindle.` argument is reported and
+ * ignored: the default stays.
  *
  * Up: one byte-wide I/O port pair (bootarg exit_port; 0 means the VMM has none). A byte written to exit_port
  * + 0 is the reason (enum guest_exit) that hostvmm reports when the guest powers off; a byte written to

@@ -30,15 +30,21 @@ static void log_failure(const char *path, int error)
     log_error("cannot start the agent %s: %s%s", path, strerror(-error), hint);
 }
 
-static int spawn_with(const char *path, unsigned attempt, int agent_end, pid_t *agent)
+static int spawn_with(const struct bootargs *args, unsigned attempt, int agent_end, pid_t *agent)
 {
+    const char *path = args->agent;
     char attempt_text[sizeof HANDOFF_ENV_ATTEMPT + 16];
+    char network_text[sizeof HANDOFF_ENV_NETWORK + 1 + sizeof args->net];
     snprintf(attempt_text, sizeof attempt_text, HANDOFF_ENV_ATTEMPT "=%u", attempt);
+    snprintf(network_text, sizeof network_text, HANDOFF_ENV_NETWORK "=%s", args->net);
     char *const arguments[] = {(char *)(uintptr_t)path, NULL};
     char *const environment[] = {
-        (char *)(uintptr_t)(HANDOFF_ENV_VERSION "=" HANDOFF_VERSION_TEXT), attempt_text,
+        (char *)(uintptr_t)(HANDOFF_ENV_VERSION "=" HANDOFF_VERSION_TEXT),
+        attempt_text,
         (char *)(uintptr_t) "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        (char *)(uintptr_t) "HOME=/", NULL};
+        (char *)(uintptr_t) "HOME=/",
+        args->net[0] ? network_text : NULL,
+        NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none, all;
@@ -63,7 +69,7 @@ static int spawn_with(const char *path, unsigned attempt, int agent_end, pid_t *
     return -error;
 }
 
-int spawn_agent(const char *path, unsigned attempt, int *handoff_fd, pid_t *agent)
+int spawn_agent(const struct bootargs *args, unsigned attempt, int *handoff_fd, pid_t *agent)
 {
     int pair[2] = {-1, -1};
     int error = 0;
@@ -72,11 +78,11 @@ int spawn_agent(const char *path, unsigned attempt, int *handoff_fd, pid_t *agen
     if (error == 0)
         error = fd_set_nonblock(pair[0]);
     if (error == 0)
-        error = spawn_with(path, attempt, pair[1], agent);
+        error = spawn_with(args, attempt, pair[1], agent);
     fd_close(&pair[1]);
     if (error) {
         fd_close(&pair[0]);
-        log_failure(path, error);
+        log_failure(args->agent, error);
         return error;
     }
     *handoff_fd = pair[0];

@@ -6,11 +6,13 @@
 
 #include <sys/types.h>
 
+#include "init/bootargs.h"
+
 /*
- * Start the program at `path`; `attempt` is the number of restarts before it. On success `*handoff_fd` is
- * init's end of the socket pair (non-blocking, close-on-exec) and `*agent` the child. 0; or -errno, logged,
- * when there is no such program or it cannot run.
+ * Start the agent that `args` names, and hand it their network; `attempt` is the number of restarts before
+ * it. On success `*handoff_fd` is init's end of the socket pair (non-blocking, close-on-exec) and `*agent`
+ * the child. 0; or -errno, logged, when there is no such program or it cannot run.
  */
-int spawn_agent(const char *path, unsigned attempt, int *handoff_fd, pid_t *agent);
+int spawn_agent(const struct bootargs *args, unsigned attempt, int *handoff_fd, pid_t *agent);
 
 #endif

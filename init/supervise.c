@@ -82,7 +82,7 @@ static loop_handler on_handoff;
 static enum state start_agent(struct supervisor *s)
 {
     s->word_refused = false;
-    if (spawn_agent(s->args->agent, s->attempt, &s->handoff_fd, &s->agent) != 0) {
+    if (spawn_agent(s->args, s->attempt, &s->handoff_fd, &s->agent) != 0) {
         s->reason = GUEST_EXIT_NO_AGENT;
         return begin_halt(s);
     }

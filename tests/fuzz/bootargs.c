@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (strcmp(args.hostname, back.hostname) != 0 || strcmp(args.root, back.root) != 0 ||
         strcmp(args.overlay, back.overlay) != 0 || strcmp(args.agent, back.agent) != 0 ||
         args.agent_restarts != back.agent_restarts || args.grace_ms != back.grace_ms ||
-        args.exit_port != back.exit_port)
+        args.exit_port != back.exit_port || strcmp(args.net, back.net) != 0)
         abort();
     return 0;
 }

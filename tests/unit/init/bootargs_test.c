@@ -43,6 +43,7 @@ static void assert_same(const struct bootargs *a, const struct bootargs *b)
     assert_int_equal(a->agent_restarts, b->agent_restarts);
     assert_int_equal(a->grace_ms, b->grace_ms);
     assert_int_equal(a->exit_port, b->exit_port);
+    assert_string_equal(a->net, b->net);
 }
 
 static void defaults_hold_without_arguments(void **state)
@@ -59,6 +60,7 @@ static void defaults_hold_without_arguments(void **state)
     assert_int_equal(args.agent_restarts, 3);
     assert_int_equal(args.grace_ms, 2000);
     assert_int_equal(args.exit_port, 0);
+    assert_string_equal(args.net, "");
 }
 
 static void every_field_is_read(void **state)
@@ -67,7 +69,8 @@ static void every_field_is_read(void **state)
     (void)state;
     struct reports r = decode(&args, "quiet rekindle.hostname=web-1 rekindle.root=vdb rekindle.overlay=vdc "
                                      "rekindle.agent=/opt/agent_2 rekindle.agent_restarts=100 "
-                                     "rekindle.grace_ms=60000 rekindle.exit_port=0x510 --");
+                                     "rekindle.grace_ms=60000 rekindle.exit_port=0x510 "
+                                     "rekindle.net=mac=02:00:00:00:00:01,address=2001:db8::2/64;mtu=1500 --");
     assert_int_equal(r.count, 0);
     assert_string_equal(args.hostname, "web-1");
     assert_string_equal(args.root, "vdb");
@@ -76,6 +79,7 @@ static void every_field_is_read(void **state)
     assert_int_equal(args.agent_restarts, 100);
     assert_int_equal(args.grace_ms, 60000);
     assert_int_equal(args.exit_port, 0x510);
+    assert_string_equal(args.net, "mac=02:00:00:00:00:01,address=2001:db8::2/64;mtu=1500");
 }
 
 static void the_last_of_two_counts(void **state)
@@ -114,6 +118,8 @@ static void bad_arguments_are_reported_and_ignored(void **state)
         "rekindle.exit_port=0x",
         "rekindle.exit_port=65536",
         "rekindle.exit_port=0x10000",
+        "rekindle.net=mtu=1500%",
+        "rekindle.net=\"mtu=1500\"",
         "rekindle.colour=red",
         "rekindle.hostname",
         "rekindle.",
@@ -160,6 +166,29 @@ static void a_hostname_of_63_bytes_fits(void **state)
     memset(line + strlen(line), 'h', 63);
     assert_int_equal(decode(&args, line).count, 0);
     assert_int_equal(strlen(args.hostname), 63);
+}
+
+static void a_net_of_1024_bytes_fits_and_no_more(void **state)
+{
+    struct bootargs args;
+    struct bootargs back;
+    char line[BOOTARGS_LINE_MAX] = "rekindle.net=";
+    char again[BOOTARGS_LINE_MAX] = "";
+    (void)state;
+    memset(line + strlen(line), 'n', BOOTARGS_NET_MAX);
+    assert_int_equal(decode(&args, line).count, 0);
+    assert_int_equal(strlen(args.net), BOOTARGS_NET_MAX);
+    assert_int_equal(bootargs_encode(&args, again, sizeof again), 0);
+    assert_int_equal(decode(&back, again).count, 0);
+    assert_same(&args, &back);
+    line[strlen(line)] = 'n';
+    struct reports r = decode(&args, line);
+    assert_int_equal(r.count, 1);
+    assert_string_equal(r.why, "value is longer than 1024 bytes");
+    assert_string_equal(args.net, "");
+    memset(args.net, 'n', sizeof args.net); /* not terminated */
+    again[0] = '\0';
+    assert_int_equal(bootargs_encode(&args, again, sizeof again), -EINVAL);
 }
 
 static void the_line_need_not_be_terminated(void **state)
@@ -251,6 +280,7 @@ int main(void)
         cmocka_unit_test(bad_arguments_are_reported_and_ignored),
         cmocka_unit_test(what_is_reported_is_printable_and_bounded),
         cmocka_unit_test(a_hostname_of_63_bytes_fits),
+        cmocka_unit_test(a_net_of_1024_bytes_fits_and_no_more),
         cmocka_unit_test(the_line_need_not_be_terminated),
         cmocka_unit_test(encode_writes_what_differs),
         cmocka_unit_test(encode_into_an_empty_line_needs_no_space),
