@@ -146,6 +146,12 @@ $(eval $(call unit_test,http_test,tests/unit/agent/http_test.c $(HTTP_SOURCES) $
 $(eval $(call fuzz_target,http,tests/fuzz/http.c $(HTTP_SOURCES) $(PROTO_SOURCES)))
 # end of proto and function
 
+# connections: their manifest, names to addresses, TLS
+AGENT_TLS_SOURCES := agent/tls/manifest.c
+$(eval $(call unit_test,tls/manifest_test,tests/unit/tls/manifest_test.c agent/tls/manifest.c))
+$(eval $(call fuzz_target,manifest,tests/fuzz/manifest.c agent/tls/manifest.c))
+# end of connections
+
 # agent
 AGENT_SOURCES := agent/parent.c agent/failure.c agent/backlog.c agent/lifecycle.c agent/link.c agent/output.c agent/cgroup.c \
 	agent/client.c agent/event.c agent/answer.c agent/session.c agent/session_limits.c agent/server.c \

@@ -2,13 +2,13 @@
  * The connections that a function wants held for it: the file `connections` beside its program (in the image:
  * /function/connections). Pure: text in, struct out; every error names its line. Fuzzed.
  *
- *   # comment
+ *   # comment, a line of its own
  *   [orders]                             a name: [a-z0-9-], 1 to 32 bytes, each once; up to MANIFEST_MAX
  *   host = orders.example.com            required: a name or an address
  *   port = 443                           1..65535 (443)
  *   server_name = orders.example.com     to ask for and to check (host; required when host is an address)
- *   trust = ca.pem                       PEM, relative to this file's directory; or "system" (default): the
- *                                        distribution's bundle, /etc/ssl/certs/ca-certificates.crt
+ *   trust = ca.pem                       a path (see below) to PEM; or "system" (default): the distribution's
+ *                                        bundle, /etc/ssl/certs/ca-certificates.crt
  *   revoked = crl.pem                    PEM certificate revocation lists
  *   client_certificate = client.pem      PEM chain; with
  *   client_key_secret = orders-key       the name of the secret that holds its key, PEM: delivered at resume
@@ -18,6 +18,9 @@
  *   local_port = 15001                   also reachable at 127.0.0.1 (and ::1): 1024..65535; none by default
  *   connect_timeout_ms = 5000            for names, addresses and the handshake together, 100..60000
  *   idle_timeout_ms = 60000              a ready connection that nobody uses is renewed, 1000..3600000
+ *
+ * Paths are absolute in the image, or relative to this file's directory; no component is "." or "..". Names
+ * of hosts are kept in lower case. A key comes once in its section, a local port once in the file.
  */
 #ifndef AGENT_TLS_MANIFEST_H
 #define AGENT_TLS_MANIFEST_H
@@ -57,7 +60,8 @@ struct manifest {
     unsigned count;
 };
 
-/* 0, or -EINVAL: "line 7: port: 70000 is not in 1..65535". */
+/* 0, or -EINVAL: "line 7: port: 70000 is not in 1..65535". No connection at all is none wanted: 0. What is
+ * not used of the struct is zero. */
 int manifest_parse(struct manifest *manifest, const char *text, size_t size, char why[MANIFEST_WHY_BYTES]);
 
 #endif
