@@ -34,6 +34,7 @@ struct resume_order {
     uint8_t seed[PROTO_SEED_BYTES];
     uint8_t clone_id[PROTO_CLONE_ID_BYTES];
     char hostname[PROTO_HOSTNAME_MAX_BYTES + 1]; /* empty: keep */
+    char network[PROTO_NETWORK_MAX_BYTES + 1];   /* proto/network.h; empty: keep */
     struct resume_secret *secrets;               /* the session's */
     unsigned secret_count;
 };

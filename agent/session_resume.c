@@ -155,6 +155,7 @@ enum session_take resume_take(struct session *session, struct client *client)
     memcpy(order->seed, message->u.resume.seed.data, sizeof order->seed);
     memcpy(order->clone_id, message->u.resume.clone_id.data, sizeof order->clone_id);
     copy_name(order->hostname, message->u.resume.hostname);
+    copy_name(order->network, message->u.resume.network);
     memcpy(snapshot->order_secrets, snapshot->secrets, snapshot->secret_count * sizeof *snapshot->secrets);
     order->secrets = snapshot->order_secrets;
     order->secret_count = snapshot->secret_count;

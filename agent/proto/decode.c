@@ -229,6 +229,11 @@ static const char *decode_value(struct input *in, const struct field *field, voi
         if (!fault && !schema_id_valid(*(struct proto_slice *)at))
             fault = field->why[FAULT_TEXT];
         return fault;
+    case FIELD_NETWORK:
+        fault = decode_text(in, at, field->min, field->max, field->why);
+        if (!fault && !schema_network_valid(*(struct proto_slice *)at))
+            fault = field->why[FAULT_TEXT];
+        return fault;
     case FIELD_BYTES:
         fault = expect(in, &item, ITEM_BYTES, field->min, field->max, field->why);
         if (!fault)

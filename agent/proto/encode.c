@@ -83,6 +83,7 @@ static bool is_absent(const struct field *field, const void *base)
         return !*(const bool *)at;
     case FIELD_TEXT:
     case FIELD_ID:
+    case FIELD_NETWORK:
     case FIELD_BYTES:
         return ((const struct proto_slice *)at)->size == 0;
     case FIELD_FAILURE:
@@ -125,6 +126,8 @@ static bool put_value(struct output *out, const struct field *field, const void 
         return put_text(out, *slice, field->min, field->max);
     case FIELD_ID:
         return put_text(out, *slice, field->min, field->max) && schema_id_valid(*slice);
+    case FIELD_NETWORK:
+        return put_text(out, *slice, field->min, field->max) && schema_network_valid(*slice);
     case FIELD_BYTES:
         if (!in_limits(slice->size, field->min, field->max))
             return false;

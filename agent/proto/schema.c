@@ -4,6 +4,8 @@
  */
 #include "agent/proto/schema.h"
 
+#include <string.h>
+
 /* The texts of every fault of one field, so that a refusal names the field without a buffer to print into. In
  * parentheses, so that no checker takes the joined literals for a forgotten comma. */
 #define WHY(name)                                                                                            \
@@ -120,6 +122,7 @@ static const struct field resume_fields[] = {
     OPTIONAL(resume.clone_id, "resume.clone_id", PROTO_KEY_CLONE_ID, FIELD_BYTES, PROTO_CLONE_ID_BYTES,
              PROTO_CLONE_ID_BYTES),
     OPTIONAL(resume.hostname, "resume.hostname", PROTO_KEY_HOSTNAME, FIELD_ID, 1, PROTO_HOSTNAME_MAX_BYTES),
+    OPTIONAL(resume.network, "resume.network", PROTO_KEY_NETWORK, FIELD_NETWORK, 1, PROTO_NETWORK_MAX_BYTES),
 };
 
 static const struct field secret_fields[] = {
@@ -194,16 +197,27 @@ const struct shape *schema_of(unsigned type)
     return &shapes[type];
 }
 
-bool schema_id_valid(struct proto_slice id)
+/* Letters, digits and these. */
+static bool is_made_of(struct proto_slice text, const char *marks)
 {
-    for (size_t i = 0; i < id.size; i++) {
-        uint8_t c = id.data[i];
+    for (size_t i = 0; i < text.size; i++) {
+        uint8_t c = text.data[i];
         bool letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
         bool digit = c >= '0' && c <= '9';
-        if (!letter && !digit && c != '.' && c != '_' && c != '-')
+        if (!letter && !digit && (c == '\0' || !strchr(marks, c)))
             return false;
     }
     return true;
+}
+
+bool schema_id_valid(struct proto_slice id)
+{
+    return is_made_of(id, "._-");
+}
+
+bool schema_network_valid(struct proto_slice network)
+{
+    return is_made_of(network, "._:/,;=-");
 }
 
 #define FRAGMENT_RULES(name, part)                                                                           \
@@ -223,6 +237,8 @@ static const char *resume_rules(const struct proto_message *message)
         return "resume: seed, realtime_ns and clone_id come together";
     if (!has_seed && message->u.resume.hostname.size > 0)
         return "resume.hostname: comes only with resume.seed";
+    if (!has_seed && message->u.resume.network.size > 0)
+        return "resume.network: comes only with resume.seed";
     return NULL;
 }
 

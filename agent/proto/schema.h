@@ -11,7 +11,7 @@
 
 #include "agent/proto/proto.h"
 
-/* One meaning a key in every message; all fit one byte. 19..22 are free. The body is last in its map, so that
+/* One meaning a key in every message; all fit one byte. 20..22 are free. The body is last in its map, so that
  * a frame ends with its bytes (proto_encode_head). */
 enum proto_key {
     PROTO_KEY_TYPE = 0,
@@ -33,6 +33,7 @@ enum proto_key {
     PROTO_KEY_REALTIME = 16,
     PROTO_KEY_CLONE_ID = 17,
     PROTO_KEY_HOSTNAME = 18,
+    PROTO_KEY_NETWORK = 19,
     PROTO_KEY_BODY = 23,
     /* in the map of a failure */
     PROTO_KEY_FAILURE_TYPE = 0,
@@ -45,7 +46,8 @@ enum field_kind {
     FIELD_UINT64,
     FIELD_BOOL,
     FIELD_TEXT,
-    FIELD_ID, /* text of [A-Za-z0-9._-] */
+    FIELD_ID,      /* text of [A-Za-z0-9._-] */
+    FIELD_NETWORK, /* text of the characters that network.h names */
     FIELD_BYTES,
     FIELD_FAILURE, /* a nested map */
     FIELD_STACK,   /* array of text, in a failure */
@@ -91,5 +93,6 @@ extern const char *const schema_why_stack_entry[FAULT_COUNT];
 const char *schema_broken_rule(const struct proto_message *message);
 
 bool schema_id_valid(struct proto_slice id);
+bool schema_network_valid(struct proto_slice network);
 
 #endif

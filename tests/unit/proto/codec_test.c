@@ -95,6 +95,12 @@ static void decoded_fields_are_those_encoded(void **state)
     assert_int_equal(m.u.resume.realtime_ns, 1767225600000000000);
     assert_true(proto_slice_equal(m.u.resume.clone_id, proto_text("fedcba9876543210")));
     assert_true(proto_slice_equal(m.u.resume.hostname, proto_text("clone-7")));
+    assert_int_equal(m.u.resume.network.size, 0);
+    size = from_hex(sample("resume-network")->hex, bytes);
+    decode_good(bytes + PROTO_HEADER_BYTES, size - PROTO_HEADER_BYTES, &m);
+    assert_int_equal(m.u.resume.hostname.size, 0);
+    assert_true(proto_slice_equal(
+        m.u.resume.network, proto_text("mac=02:00:00:00:00:07,address=192.0.2.7/24,gateway=192.0.2.1")));
 
     size = from_hex(sample("step-failed")->hex, bytes);
     decode_good(bytes + PROTO_HEADER_BYTES, size - PROTO_HEADER_BYTES, &m);
@@ -161,7 +167,8 @@ static void largest_messages_fit_a_frame(void **state)
                       {x.data, PROTO_SEED_BYTES},
                       UINT64_MAX,
                       {x.data, PROTO_CLONE_ID_BYTES},
-                      {x.data, PROTO_HOSTNAME_MAX_BYTES}}},
+                      {x.data, PROTO_HOSTNAME_MAX_BYTES},
+                      {x.data, PROTO_NETWORK_MAX_BYTES}}},
         {.type = PROTO_RESUMED, .u.resumed = {UINT64_MAX, failure}},
         {.type = PROTO_SECRET,
          .u.secret = {{x.data, PROTO_NAME_MAX_BYTES}, {x.data, PROTO_SECRET_MAX_BYTES}}},

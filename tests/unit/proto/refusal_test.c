@@ -243,6 +243,9 @@ static const struct edit limit_edits[] = {
     {"resume", 0, 18, 't', 0, NULL, "resume.hostname: outside its limits"},
     {"resume", 0, 18, 't', 64, NULL, NULL},
     {"resume", 0, 18, 't', 65, NULL, "resume.hostname: outside its limits"},
+    {"resume-network", 0, 19, 't', 0, NULL, "resume.network: outside its limits"},
+    {"resume-network", 0, 19, 't', 1024, NULL, NULL},
+    {"resume-network", 0, 19, 't', 1025, NULL, "resume.network: outside its limits"},
     {"secret", 0, 12, 't', 0, NULL, "secret.name: outside its limits"},
     {"secret", 0, 12, 't', 64, NULL, NULL},
     {"secret", 0, 12, 't', 65, NULL, "secret.name: outside its limits"},
@@ -334,6 +337,12 @@ static const struct edit kind_edits[] = {
     /* of a snapshot */
     {"resume", 0, 15, 't', 32, NULL, "resume.seed: wrong kind of item"},
     {"resume", 0, 18, 'h', 0, "6361206c", "resume.hostname: text has a character that is not allowed"},
+    {"resume-network", 0, 19, 'h', 0, "626d20", "resume.network: text has a character that is not allowed"},
+    {"resume-network", 0, 19, 'h', 0, "626d00", "resume.network: text has a character that is not allowed"},
+    {"resume-network", 0, 19, 'h', 0, "626d25", "resume.network: text has a character that is not allowed"},
+    {"resume-network", 0, 19, 'h', 0, "6e41615a7a30392e5f3a2f2c3b3d2d", NULL},
+    {"resume-network", 0, 19, 'b', 4, NULL, "resume.network: wrong kind of item"},
+    {"resume", 0, 20, 't', 4, NULL, "resume: unknown key"},
     {"resume", 0, 23, 'b', 1, NULL, "resume: unknown key"},
     {"checkpoint", 0, 14, 'u', 1, NULL, "checkpoint: unknown key"},
     {"secret", 0, 12, 'h', 0, "632e2f61", "secret.name: text has a character that is not allowed"},
@@ -365,6 +374,7 @@ static const struct edit rule_edits[] = {
     {"resume", 0, 17, 'd', 0, NULL, "resume: seed, realtime_ns and clone_id come together"},
     {"resume-function", 0, 16, 'u', 1, NULL, "resume: seed, realtime_ns and clone_id come together"},
     {"resume-function", 0, 18, 't', 1, NULL, "resume.hostname: comes only with resume.seed"},
+    {"resume-function", 0, 19, 't', 1, NULL, "resume.network: comes only with resume.seed"},
     {"secret", 0, 12, 'h', 0, "622e61", "secret.name: begins with a dot"},
 };
 

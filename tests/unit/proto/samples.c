@@ -91,6 +91,18 @@ const struct sample samples[] = {
                    .realtime_ns = 1767225600000000000,
                    .clone_id = TEXT("fedcba9876543210"),
                    .hostname = TEXT("clone-7")}}},
+    {"resume-network",
+     "00000087a70009041907d00e020f582030313233343536373839616263646566303132333435363738396162"
+     "63646566101b18867251edfa000011506665646362613938373635343332313013783c6d61633d30323a3030"
+     "3a30303a30303a30303a30372c616464726573733d3139322e302e322e372f32342c676174657761793d3139"
+     "322e302e322e31",
+     {.type = PROTO_RESUME,
+      .u.resume = {.timeout_ms = 2000,
+                   .generation = 2,
+                   .seed = TEXT("0123456789abcdef0123456789abcdef"),
+                   .realtime_ns = 1767225600000000000,
+                   .clone_id = TEXT("fedcba9876543210"),
+                   .network = TEXT("mac=02:00:00:00:00:07,address=192.0.2.7/24,gateway=192.0.2.1")}}},
     {"resume-function",
      "00000009a30009041907d00e02",
      {.type = PROTO_RESUME, .u.resume = {.timeout_ms = 2000, .generation = 2}}},
