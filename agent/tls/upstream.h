@@ -93,6 +93,12 @@ struct upstream {
 int upstream_begin(struct upstream *upstream, struct loop *loop, const struct upstream_plan *plan,
                    upstream_changed *changed, void *context);
 
+/* The same, but once connected it waits with its first byte of TLS, still CONNECTING, until upstream_release:
+ * others of its name first let one of them get a session to resume. The deadline runs on. */
+int upstream_begin_held(struct upstream *upstream, struct loop *loop, const struct upstream_plan *plan,
+                        upstream_changed *changed, void *context);
+void upstream_release(struct upstream *upstream); /* safe in any state; may call `changed` */
+
 /* Bytes taken (0: no room now, `changed` comes when there is), or -errno when not OPEN. Sent at once, or with
  * upstream_flush when `more` follows. */
 int64_t upstream_write(struct upstream *upstream, const void *data, size_t size);
