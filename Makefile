@@ -147,9 +147,14 @@ $(eval $(call fuzz_target,http,tests/fuzz/http.c $(HTTP_SOURCES) $(PROTO_SOURCES
 # end of proto and function
 
 # connections: their manifest, names to addresses, TLS
-AGENT_TLS_SOURCES := agent/tls/manifest.c
+AGENT_TLS_SOURCES := agent/tls/manifest.c agent/tls/dns_message.c agent/tls/dns_system.c agent/tls/dns.c
 $(eval $(call unit_test,tls/manifest_test,tests/unit/tls/manifest_test.c agent/tls/manifest.c))
+$(eval $(call unit_test,tls/dns_message_test,tests/unit/tls/dns_message_test.c tests/unit/tls/dns_answers.c \
+	agent/tls/dns_message.c))
+$(eval $(call unit_test,tls/dns_test,tests/unit/tls/dns_test.c tests/unit/tls/dns_answers.c tests/unit/tls/fake_network.c \
+	agent/tls/dns_message.c agent/tls/dns_system.c agent/tls/dns.c $(BASE_SOURCES)))
 $(eval $(call fuzz_target,manifest,tests/fuzz/manifest.c agent/tls/manifest.c))
+$(eval $(call fuzz_target,dns,tests/fuzz/dns.c agent/tls/dns_message.c))
 # end of connections
 
 # agent
@@ -157,14 +162,27 @@ AGENT_SOURCES := agent/parent.c agent/failure.c agent/backlog.c agent/lifecycle.
 	agent/client.c agent/event.c agent/answer.c agent/session.c agent/session_limits.c agent/server.c \
 	agent/session_checkpoint.c agent/session_resume.c \
 	agent/channel.c agent/http_link.c agent/http_serve.c agent/http_peer.c $(HTTP_SOURCES)
+# The guest's interfaces, set by the agent.
+AGENT_NET_SOURCES := agent/net/net.c agent/net/plan.c agent/net/message.c agent/net/announce.c agent/net/kernel.c \
+	agent/net/files.c agent/proto/network.c
+$(eval $(call unit_test,agent_net/plan_test,tests/unit/agent_net/plan_test.c agent/net/plan.c agent/proto/network.c))
+$(eval $(call unit_test,agent_net/message_test,tests/unit/agent_net/message_test.c agent/net/message.c agent/net/plan.c \
+	agent/proto/network.c))
+$(eval $(call unit_test,agent_net/announce_test,tests/unit/agent_net/announce_test.c agent/net/announce.c agent/net/plan.c \
+	hostvmm/device/virtio/net_gate.c agent/proto/network.c))
+$(eval $(call fuzz_target,rtnetlink,tests/fuzz/rtnetlink.c agent/net/message.c agent/net/plan.c agent/proto/network.c))
+# The function's process, and what it may ask of the kernel.
+AGENT_PROCESS_SOURCES := agent/process.c agent/confine.c agent/arch_x86_64.c
+$(eval $(call unit_test,agent_confine_test,tests/unit/agent/confine_test.c agent/confine.c agent/arch_x86_64.c))
 # What the agent does to its guest around a snapshot, and what it tells the audit.
 AGENT_RESUME_SOURCES := agent/resume.c agent/resume/clock.c agent/resume/page.c agent/resume/identity.c agent/resume/secrets.c \
-	agent/resume/netlink.c agent/resume/sockets.c agent/drbg.c agent/facts.c agent/facts_net.c agent/facts_process.c
-$(eval $(call musl_program,agent,agent/main.c agent/process.c $(AGENT_SOURCES) $(AGENT_RESUME_SOURCES) $(PROTO_SOURCES) \
+	agent/resume/netlink.c agent/resume/sockets.c agent/drbg.c agent/facts.c agent/facts_net.c agent/facts_process.c \
+	$(AGENT_NET_SOURCES)
+$(eval $(call musl_program,agent,agent/main.c $(AGENT_PROCESS_SOURCES) $(AGENT_SOURCES) $(AGENT_RESUME_SOURCES) $(PROTO_SOURCES) \
 	$(BASE_SOURCES),$(THIRD)/lib/libcbor.a $(THIRD)/lib/libbearssl.a))
 # The same agent with a step of a resume made to fail, for tests in a VM: its own table in place of the real one.
 MUSL_PROGRAMS += $(BUILD)/tests/guest/agent-faulty
-$(BUILD)/tests/guest/agent-faulty: $(call musl,tests/guest/agent-faulty.c agent/main.c agent/process.c $(AGENT_SOURCES) \
+$(BUILD)/tests/guest/agent-faulty: $(call musl,tests/guest/agent-faulty.c agent/main.c $(AGENT_PROCESS_SOURCES) $(AGENT_SOURCES) \
 		$(filter-out agent/resume.c,$(AGENT_RESUME_SOURCES)) $(PROTO_SOURCES) $(BASE_SOURCES)) $(BUILD)/tests/guest/resume-renamed.o
 	@mkdir -p $(@D)
 	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ $(THIRD)/lib/libcbor.a $(THIRD)/lib/libbearssl.a -o $@
@@ -174,7 +192,7 @@ $(BUILD)/tests/guest/resume-renamed.o: $(BUILD)/musl/agent/resume.o
 # The same agent under sanitizers, against a function that breaks the channel by hand and one that misbehaves.
 AGENT_TEST_PARTS := agent rude misbehave hello http-function identity identity-twin
 AGENT_TEST_PARTS := $(patsubst %,$(BUILD)/tests/agent/%,$(AGENT_TEST_PARTS))
-$(BUILD)/tests/agent/agent: $(call unit,agent/main.c agent/process.c $(AGENT_SOURCES) $(AGENT_RESUME_SOURCES) $(PROTO_SOURCES) \
+$(BUILD)/tests/agent/agent: $(call unit,agent/main.c $(AGENT_PROCESS_SOURCES) $(AGENT_SOURCES) $(AGENT_RESUME_SOURCES) $(PROTO_SOURCES) \
 		$(BASE_SOURCES))
 	@mkdir -p $(@D)
 	$(QUIET_LD)$(UNIT_CC) $(UNIT_CFLAGS) $^ $(THIRD)/lib/libcbor-host.a $(THIRD)/lib/libbearssl-host.a -o $@
@@ -257,7 +275,7 @@ $(IMAGES): $(BUILD)/images/%.erofs: $(BUILD)/functions/%/bootstrap $(BUILD)/init
 HOSTVMM_ARCH_SOURCES := hostvmm/arch/x86_64/layout.c hostvmm/arch/x86_64/cpu.c hostvmm/arch/x86_64/cpuid.c \
 	hostvmm/arch/x86_64/boot.c hostvmm/arch/x86_64/acpi.c hostvmm/arch/x86_64/aml.c hostvmm/arch/x86_64/state.c \
 	hostvmm/arch/x86_64/cpu_features.c
-HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/snapshots.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/listen.c hostvmm/files.c hostvmm/vm.c \
+HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/config_net.c hostvmm/nets.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/snapshots.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/listen.c hostvmm/files.c hostvmm/vm.c \
 	hostvmm/vcpu.c hostvmm/memory.c hostvmm/bus.c hostvmm/console.c hostvmm/timeline.c hostvmm/boot/kernel.c \
 	hostvmm/boot/elf.c hostvmm/boot/bzimage.c hostvmm/boot/load.c hostvmm/boot/image.c hostvmm/device/serial.c \
 	hostvmm/device/lifecycle.c hostvmm/device/vmgenid.c init/bootargs.c $(HOSTVMM_ARCH_SOURCES)
@@ -277,8 +295,8 @@ $(eval $(call unit_test,hostvmm/serial_test,tests/unit/hostvmm/serial_test.c hos
 	hostvmm/device/lifecycle.c hostvmm/device/irq.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c))
 $(eval $(call unit_test,hostvmm/vmgenid_test,tests/unit/hostvmm/vmgenid_test.c hostvmm/device/vmgenid.c \
 	hostvmm/device/irq.c hostvmm/memory.c hostvmm/arch/x86_64/layout.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c agent/base/fd.c))
-$(eval $(call unit_test,hostvmm/config_test,tests/unit/hostvmm/config_test.c hostvmm/config.c hostvmm/timeline.c \
-	init/bootargs.c agent/base/fd.c))
+$(eval $(call unit_test,hostvmm/config_test,tests/unit/hostvmm/config_test.c hostvmm/config.c hostvmm/config_net.c \
+	hostvmm/timeline.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/console_test,tests/unit/hostvmm/console_test.c hostvmm/console.c \
 	hostvmm/device/serial.c hostvmm/device/irq.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c $(BASE_SOURCES)))
 $(eval $(call fuzz_target,kernel_loader,tests/fuzz/kernel_loader.c $(HOSTVMM_LOAD_SOURCES)))
@@ -402,14 +420,16 @@ $(eval $(call musl_program,tests/guest/http-function,tests/guest/http-function.c
 $(eval $(call musl_program,tests/guest/kernel-features,tests/guest/kernel-features-limits.c tests/guest/kernel-features-machine.c tests/guest/kernel-features.c))
 $(eval $(call musl_program,tests/guest/resume-steps,tests/guest/resume-steps.c tests/guest/resume-sockets.c \
 	$(AGENT_RESUME_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libbearssl.a))
-GUEST_INITRAMFS := $(foreach guest,poweroff facts drive devices kernel-features resume-steps,$(BUILD)/tests/guest/$(guest).cpio)
+$(eval $(call musl_program,tests/guest/net-steps,tests/guest/net-steps.c $(AGENT_RESUME_SOURCES) $(BASE_SOURCES),\
+	$(THIRD)/lib/libbearssl.a))
+GUEST_INITRAMFS := $(foreach guest,poweroff facts drive devices kernel-features resume-steps net-steps,$(BUILD)/tests/guest/$(guest).cpio)
 $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
 	@rootfs/initramfs.sh $< $@
 
 # What the integration tests are given besides the guests: texts, kernels not ours, images made to fail.
 TEST_DATA := $(patsubst %,$(BUILD)/tests/data/%,GPL-3 rngtest debian.release overlay.ext4 agents.erofs init-exit.erofs \
 	init-crash.erofs init-fail.erofs http-function.erofs) \
-	$(patsubst %,$(BUILD)/tests/data/fault-%.erofs,entropy clock sockets identity secrets generation)
+	$(patsubst %,$(BUILD)/tests/data/fault-%.erofs,entropy clock sockets identity network secrets generation)
 $(BUILD)/tests/data/GPL-3: /usr/share/common-licenses/GPL-3
 	@mkdir -p $(@D)
 	@cp $< $@

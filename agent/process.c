@@ -23,6 +23,7 @@
 
 #include "agent/base/fd.h"
 #include "agent/base/log.h"
+#include "agent/confine.h"
 #include "agent/function/channel.h"
 
 enum { CHILD_CHANNEL_FD = 3, CHILD_REPORT_FD = 4, CHILD_FIRST_SPARE_FD = 5 };
@@ -36,6 +37,7 @@ enum start_step {
     STEP_LIMITS,
     STEP_DIRECTORY,
     STEP_IDENTITY,
+    STEP_CONFINEMENT,
     STEP_EXECUTE,
 };
 
@@ -45,6 +47,7 @@ static const char *const step_texts[] = {
     [STEP_LIMITS] = "cannot set its limits",
     [STEP_DIRECTORY] = "cannot enter its directory",
     [STEP_IDENTITY] = "cannot become the function's user",
+    [STEP_CONFINEMENT] = "cannot restrict its system calls",
     [STEP_EXECUTE] = "cannot execute its program",
 };
 
@@ -125,7 +128,10 @@ static struct start_report child_prepare(const struct process *process, const st
     if (chdir(process->directory) < 0)
         return (struct start_report){STEP_DIRECTORY, -errno};
     error = child_identity(process);
-    return (struct start_report){error ? STEP_IDENTITY : 0, error};
+    if (error)
+        return (struct start_report){STEP_IDENTITY, error};
+    error = confine_self();
+    return (struct start_report){error ? STEP_CONFINEMENT : 0, error};
 }
 
 /* What a function finds in its environment: nothing of the agent's own. Lambda's names where there is a true

@@ -5,8 +5,7 @@
  * no_new_privs, no supplementary groups, a minimal environment and no descriptor but 0, 1, 2 and its channel.
  * On a development machine without these (see main.c) what is missing is left out, as main has said.
  *
- * It may still make sockets, vsock to the host among them: what keeps it from there is the host's end, which
- * listens for nothing the function could ask, and later the jail.
+ * What it may ask of the kernel is bounded by confine.h: no vsock to the host, no namespaces, no mounts.
  */
 #ifndef AGENT_PROCESS_H
 #define AGENT_PROCESS_H

@@ -156,3 +156,13 @@ init_mode() { # mode errorType
 test_exit_during_init() { init_mode exit Function.InitError; }
 test_crash_during_init() { init_mode crash Function.InitError; }
 test_failing_init() { init_mode fail Function.InitError; }
+
+test_misbehave_no_way_out() {
+    start
+    invoke -t escape
+    expect "invoke's exit code" "$code" 0
+    expect "ways tried" "$(wc -l <"$DIR/answer")" 8
+    expect_no_text "$DIR/answer" succeeded
+    expect_text "$DIR/answer" "vsock: Address family not supported"
+    next_works
+}
