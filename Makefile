@@ -388,6 +388,22 @@ $(eval $(call musl_program,tests/bench/stamp,tests/bench/stamp.c))
 
 # ---- kernel, emulated host -----------------------------------------------------------------------------------------
 KERNEL_INPUTS := $(wildcard kernel-config/*.config kernel-config/arch/*.config kernel-config/patches/*.patch \
+# Peers of the network tests, and what judges their evidence: programs of the machine's own libc and OpenSSL.
+PEERS := $(patsubst %,$(BUILD)/tests/peers/%,tls-peer keys-in-snapshot no-twins)
+peer = $(patsubst %,$(BUILD)/peer-objects/tests/peers/%.o,$(1))
+$(BUILD)/peer-objects/%.o: %.c | $(THIRD)/stamp build/.packages-build
+	@mkdir -p $(@D)
+	$(QUIET_CC)gcc $(CSTD) $(WARNINGS) -O2 -g $(INCLUDES) -MMD -MP -c $< -o $@
+$(BUILD)/tests/peers/tls-peer: $(call peer,tls-peer peer-serve peer-watch keys)
+$(BUILD)/tests/peers/keys-in-snapshot: $(call peer,keys-in-snapshot lines keys) $(THIRD)/lib/libbearssl-host.a
+$(BUILD)/tests/peers/no-twins: $(call peer,no-twins capture lines keys)
+$(PEERS):
+	@mkdir -p $(@D)
+	$(QUIET_LD)gcc $^ -lssl -lcrypto -lpthread -o $@
+SCRIPT_TESTS += tests/peers/selftest.sh
+script-parts: $(PEERS) $(TLS_CERTS)/ca.pem
+-include $(shell find $(BUILD)/peer-objects -name '*.d' 2>/dev/null)
+
 	kernel-config/*.sh kernel-config/elf-pack.c kernel-config/WHY.md)
 $(KERNEL)/vmlinux: $(KERNEL_INPUTS) | build/.packages-build
 	@kernel-config/build.sh --source $(LINUX_TARBALL) --tree $(LINUX_TREE) --out $(KERNEL)
