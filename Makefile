@@ -305,7 +305,9 @@ $(eval $(call fuzz_target,kernel_loader,tests/fuzz/kernel_loader.c $(HOSTVMM_LOA
 HOSTVMM_VIRTIO_SOURCES := hostvmm/device/irq.c hostvmm/device/virtio/queue.c hostvmm/device/virtio/chain.c \
 	hostvmm/device/virtio/device.c hostvmm/device/virtio/mmio.c hostvmm/device/virtio/blk.c hostvmm/device/virtio/blk_request.c \
 	hostvmm/device/virtio/rng.c hostvmm/device/virtio/vsock.c hostvmm/device/virtio/vsock_connection.c \
-	hostvmm/device/virtio/vsock_guest.c hostvmm/device/virtio/vsock_host.c hostvmm/device/virtio/vsock_listen.c
+	hostvmm/device/virtio/vsock_guest.c hostvmm/device/virtio/vsock_host.c hostvmm/device/virtio/vsock_listen.c \
+	hostvmm/device/virtio/net.c hostvmm/device/virtio/net_tx.c hostvmm/device/virtio/net_rx.c hostvmm/device/virtio/net_gate.c \
+	hostvmm/device/net/tap.c hostvmm/device/net/stream.c
 VIRTIO_TEST_SOURCES := $(HOSTVMM_VIRTIO_SOURCES) hostvmm/listen.c hostvmm/memory.c hostvmm/arch/x86_64/layout.c \
 	hostvmm/snapshot/codec.c hostvmm/snapshot/item.c \
 	tests/unit/virtio/guest.c $(BASE_SOURCES)

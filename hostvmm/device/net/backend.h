@@ -20,5 +20,7 @@ int net_tap_take(struct net_backend *backend, int fd);
 int net_stream_open(struct net_backend *backend, const char *path);
 /* The same over a connected socket, owned from now on (tests). */
 int net_stream_take(struct net_backend *backend, int fd);
+/* A wire that ends in the air: what is sent is swallowed, with any offloads. */
+int net_none_open(struct net_backend *backend);
 
 #endif

@@ -4,8 +4,19 @@
  * Frames move on a thread of the device's own, which sleeps in poll() on the notify descriptors and the back
  * end, and is started and joined as virtio-blk's is. The back end is a TAP device, which takes the guest's
  * offload header as it is, or a Unix stream (passt's framing), which takes whole plain frames: then no
- * offloads are on offer. What the host cannot take now waits in the guest's ring; what the guest has no
- * buffers for is dropped and counted.
+ * offloads are on offer. Data moves between the back end and guest memory without a copy in between, but for
+ * the tail of a received frame that is longer than those before it.
+ *
+ * Back-pressure. What the host cannot take now waits in the guest's ring. While the guest has no buffers the
+ * back end is not read: frames wait there, and its own bound decides (a TAP's queue drops, a stream's sender
+ * waits). One frame that turned out longer than the buffers at hand waits in `buffer`. A save leaves it out,
+ * as it leaves out what waits in the back end: a network loses frames, and a clone must not get the
+ * original's.
+ *
+ * What is dropped, and counted: frames too short or too long to be any, with an offload header that is not
+ * sane or not negotiated; received ones that fit no buffers the guest can give. Descriptors in the wrong
+ * direction and buffers too small for a header break the device until its reset. A back end that is gone
+ * takes the link down and is not polled again.
  *
  * The gate. A clone wakes with the addresses of the original, and its kernel may have frames of the
  * original's connections to send. So the interface of a clone starts shut: what the guest sends is dropped,
@@ -26,7 +37,11 @@
 #define VIRTIO_NET_HEADER_BYTES 12u            /* struct virtio_net_hdr_v1 */
 #define VIRTIO_NET_FRAME_MAX    (65535u + 14u) /* with its Ethernet header, without the offload header */
 
-/* Where frames go. All calls come on the device's thread; descriptors are nonblocking. */
+/*
+ * Where frames go. All calls come on the device's thread, or while it does not run; the descriptor is
+ * nonblocking. In both directions parts[0] is the offload header, whole and alone (12 bytes), and the frame
+ * is behind it. Neither function keeps the list or changes it.
+ */
 struct net_backend;
 struct net_backend_ops {
     const char *name;
@@ -34,18 +49,22 @@ struct net_backend_ops {
     /* The driver chose these features: set the offloads. 0 or -errno. May be NULL. */
     int (*configure)(struct net_backend *backend, uint64_t driver_features);
     /*
-     * Send one frame: an offload header and the frame behind it. 0 sent (or dropped: it was no frame);
-     * -EAGAIN: not now, poll for POLLOUT and offer the same again; another -errno: the back end is gone.
+     * Send one frame. 0 sent; 1 dropped: the host does not take it; -EAGAIN: not now, poll for POLLOUT and
+     * offer the same again; another -errno: the back end is gone.
      */
     int (*send)(struct net_backend *backend, const struct iovec *parts, unsigned count);
-    /* The next frame with its offload header into `to`. Its size, -EAGAIN, or -errno as above. */
-    int64_t (*receive)(struct net_backend *backend, void *to, size_t capacity);
+    /* Go on with what a send kept back. 0 nothing is left, -EAGAIN, -errno as above. NULL: keeps nothing. */
+    int (*flush)(struct net_backend *backend);
+    /* The next frame into parts with room for VIRTIO_NET_FRAME_MAX. Its size with the header, -EAGAIN, or
+     * -errno as above. */
+    int64_t (*receive)(struct net_backend *backend, const struct iovec *parts, unsigned count);
     void (*close)(struct net_backend *backend);
 };
 struct net_backend {
     const struct net_backend_ops *ops;
-    int fd;      /* to poll */
-    void *state; /* the back end's own, allocated; NULL: none */
+    int fd;       /* to poll */
+    bool holding; /* send kept a part of the last frame back: poll for POLLOUT and flush */
+    void *state;  /* the back end's own, allocated; NULL: none */
 };
 
 struct virtio_net_counts { /* atomic: read by others for metrics */
@@ -65,13 +84,17 @@ struct virtio_net {
     struct virtio_net_config config;
     struct virtio_net_counts counts;
     bool open;          /* the gate; atomic */
-    bool serve_by_hand; /* set before DRIVER_OK: no thread, the owner calls virtio_net_serve (tests, fuzzing)
-                         */
+    bool link_up;       /* atomic */
+    bool gone;          /* the back end failed for good; the device thread's, as are those below */
+    bool tx_blocked;    /* the back end took no more: wait until it does */
+    bool rx_starved;    /* a frame or the back end waits for the guest's buffers */
+    bool serve_by_hand; /* set before DRIVER_OK: no thread, the owner calls virtio_net_serve (tests) */
     bool thread_running;
     int stopping; /* atomic */
     pthread_t thread;
     uint8_t *buffer;       /* allocated: one received frame on its way into the guest's ring */
-    size_t buffered_bytes; /* in it */
+    size_t buffered_bytes; /* waiting in it, header included */
+    unsigned rx_window;    /* chains that the next frame is read into */
 };
 
 /* The back end is owned by the device from now on, also when this fails. 0 or -errno. */
@@ -79,7 +102,7 @@ int virtio_net_init(struct virtio_net *net, const struct guest_memory *memory,
                     const struct net_backend *backend, const struct virtio_net_plan *plan);
 void virtio_net_fini(struct virtio_net *net);
 
-/* Link state as the guest sees it (VIRTIO_NET_F_STATUS); a back end that is gone sets it down. Any thread. */
+/* Link state as the guest sees it (VIRTIO_NET_F_STATUS); nothing passes while it is down. Any thread. */
 void virtio_net_set_link(struct virtio_net *net, bool up);
 
 /*

@@ -170,19 +170,28 @@ void virtq_unpop(struct virtq *queue)
     queue->last_avail--;
 }
 
-int virtq_push(struct virtq *queue, const struct guest_memory *memory, uint16_t head, uint32_t written)
+int virtq_push_all(struct virtq *queue, const struct guest_memory *memory, const struct virtq_used *chains,
+                   unsigned count)
 {
     struct vring_used *used = used_ring(queue, memory);
     if (!used)
         return -EFAULT;
-    struct vring_used_elem *element = &used->ring[queue->last_used & (queue->size - 1)];
-    element->id = head;
-    element->len = written;
-    queue->last_used++;
+    for (unsigned i = 0; i < count; i++) {
+        struct vring_used_elem *element = &used->ring[queue->last_used & (queue->size - 1)];
+        element->id = chains[i].head;
+        element->len = chains[i].written;
+        queue->last_used++;
+        guest_memory_dirtied(memory, element, sizeof *element);
+    }
     __atomic_store_n(&used->idx, queue->last_used, __ATOMIC_RELEASE);
-    guest_memory_dirtied(memory, element, sizeof *element);
     guest_memory_dirtied(memory, used, sizeof *used);
     return 0;
+}
+
+int virtq_push(struct virtq *queue, const struct guest_memory *memory, uint16_t head, uint32_t written)
+{
+    const struct virtq_used chain = {.head = head, .written = written};
+    return virtq_push_all(queue, memory, &chain, 1);
 }
 
 bool virtq_should_signal(struct virtq *queue, const struct guest_memory *memory)

@@ -64,10 +64,17 @@ void virtq_load(struct virtq *queue, uint16_t size_max, const struct guest_memor
 /* Take the next chain. 1 taken, 0 the driver has none waiting or the queue is not ready, negative: the ring
  * is broken, virtq_error_text() says how. */
 int virtq_pop(struct virtq *queue, const struct guest_memory *memory, struct virtq_chain *chain);
-/* Give back the chain taken last, untouched: the next virtq_pop takes it again. */
+/* Give back the chain taken last, untouched: the next virtq_pop takes it again. Again: the one before it. */
 void virtq_unpop(struct virtq *queue);
 /* Publish a chain as used, `written` bytes from its writable front on being valid. 0 or -EFAULT. */
 int virtq_push(struct virtq *queue, const struct guest_memory *memory, uint16_t head, uint32_t written);
+/* The same for several chains at once: the driver sees all of them or none. */
+struct virtq_used {
+    uint16_t head;
+    uint32_t written;
+};
+int virtq_push_all(struct virtq *queue, const struct guest_memory *memory, const struct virtq_used *chains,
+                   unsigned count);
 const char *virtq_error_text(int error);
 
 /* Whether the driver wants an interrupt for what was pushed since the last call. */
