@@ -297,6 +297,8 @@ $(eval $(call unit_test,hostvmm/vmgenid_test,tests/unit/hostvmm/vmgenid_test.c h
 	hostvmm/device/irq.c hostvmm/memory.c hostvmm/arch/x86_64/layout.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/config_test,tests/unit/hostvmm/config_test.c hostvmm/config.c hostvmm/config_net.c \
 	hostvmm/timeline.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
+$(eval $(call unit_test,hostvmm/config_net_test,tests/unit/hostvmm/config_net_test.c hostvmm/config.c \
+	hostvmm/config_net.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/console_test,tests/unit/hostvmm/console_test.c hostvmm/console.c \
 	hostvmm/device/serial.c hostvmm/device/irq.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c $(BASE_SOURCES)))
 $(eval $(call fuzz_target,kernel_loader,tests/fuzz/kernel_loader.c $(HOSTVMM_LOAD_SOURCES)))
@@ -307,7 +309,7 @@ HOSTVMM_VIRTIO_SOURCES := hostvmm/device/irq.c hostvmm/device/virtio/queue.c hos
 	hostvmm/device/virtio/rng.c hostvmm/device/virtio/vsock.c hostvmm/device/virtio/vsock_connection.c \
 	hostvmm/device/virtio/vsock_guest.c hostvmm/device/virtio/vsock_host.c hostvmm/device/virtio/vsock_listen.c \
 	hostvmm/device/virtio/net.c hostvmm/device/virtio/net_tx.c hostvmm/device/virtio/net_rx.c hostvmm/device/virtio/net_gate.c \
-	hostvmm/device/net/tap.c hostvmm/device/net/stream.c
+	hostvmm/device/net/tap.c hostvmm/device/net/stream.c hostvmm/device/net/none.c
 VIRTIO_TEST_SOURCES := $(HOSTVMM_VIRTIO_SOURCES) hostvmm/listen.c hostvmm/memory.c hostvmm/arch/x86_64/layout.c \
 	hostvmm/snapshot/codec.c hostvmm/snapshot/item.c \
 	tests/unit/virtio/guest.c $(BASE_SOURCES)
@@ -335,6 +337,7 @@ HOSTVMM_SNAPSHOT_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/item.c hos
 	hostvmm/snapshot/inspect.c hostvmm/snapshot/dump.c hostvmm/snapshot/capture.c hostvmm/snapshot/resumption.c hostvmm/snapshot/uniqueness.c
 # What is on disk, apart from the machine whose state it is.
 SNAPSHOT_FILE_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/item.c hostvmm/snapshot/header.c hostvmm/snapshot/manifest.c \
+	agent/proto/network.c \
 	hostvmm/snapshot/open.c hostvmm/snapshot/chunks.c hostvmm/snapshot/layers.c hostvmm/snapshot/saver.c \
 	hostvmm/memory.c hostvmm/arch/x86_64/layout.c agent/base/fd.c
 $(eval $(call unit_test,snapshot/codec_test,tests/unit/snapshot/codec_test.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c))
@@ -385,11 +388,6 @@ $(eval $(call musl_program,tests/bench/probe,tests/bench/probe.c $(filter-out ho
 	$(THIRD)/lib/libbearssl.a))
 $(BUILD)/tests/bench/probe: $(BUILD)/musl/hostvmm/boot/initramfs.o
 
-# Notes the time, then becomes what is timed.
-$(eval $(call musl_program,tests/bench/stamp,tests/bench/stamp.c))
-
-# ---- kernel, emulated host -----------------------------------------------------------------------------------------
-KERNEL_INPUTS := $(wildcard kernel-config/*.config kernel-config/arch/*.config kernel-config/patches/*.patch \
 # Peers of the network tests, and what judges their evidence: programs of the machine's own libc and OpenSSL.
 PEERS := $(patsubst %,$(BUILD)/tests/peers/%,tls-peer keys-in-snapshot no-twins)
 peer = $(patsubst %,$(BUILD)/peer-objects/tests/peers/%.o,$(1))
@@ -406,6 +404,11 @@ SCRIPT_TESTS += tests/peers/selftest.sh
 script-parts: $(PEERS) $(TLS_CERTS)/ca.pem
 -include $(shell find $(BUILD)/peer-objects -name '*.d' 2>/dev/null)
 
+# Notes the time, then becomes what is timed.
+$(eval $(call musl_program,tests/bench/stamp,tests/bench/stamp.c))
+
+# ---- kernel, emulated host -----------------------------------------------------------------------------------------
+KERNEL_INPUTS := $(wildcard kernel-config/*.config kernel-config/arch/*.config kernel-config/patches/*.patch \
 	kernel-config/*.sh kernel-config/elf-pack.c kernel-config/WHY.md)
 $(KERNEL)/vmlinux: $(KERNEL_INPUTS) | build/.packages-build
 	@kernel-config/build.sh --source $(LINUX_TARBALL) --tree $(LINUX_TREE) --out $(KERNEL)

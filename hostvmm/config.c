@@ -155,6 +155,17 @@ static const char *on_vsock(struct config *config, const char *value)
     return NULL;
 }
 
+static const char *on_net(struct config *config, const char *value)
+{
+    if (config->net_count == CONFIG_NETS_MAX)
+        return "want at most " NUMBER_TEXT(CONFIG_NETS_MAX) " of them";
+    struct config_net *net = &config->nets[config->net_count];
+    if (config_net_parse(net, value, config->command == CONFIG_RESTORE, config->net_why))
+        return config->net_why;
+    config->net_count++;
+    return NULL;
+}
+
 static const char *on_console(struct config *config, const char *value)
 {
     config->console_path = NULL;
@@ -187,6 +198,8 @@ static const char *on_bootarg(struct config *config, const char *value)
         return "want one K=V without blanks";
     if (strncmp(value, "exit_port=", 10) == 0)
         return "exit_port is this program's own to set";
+    if (strncmp(value, "net=", 4) == 0)
+        return "want --net instead: it makes the interface, too";
     bootargs_decode(&config->bootargs, line, (size_t)size, note_refused, &wanted);
     return wanted;
 }
@@ -319,6 +332,7 @@ static const struct option {
     {.name = "memory", .handler = on_memory, .commands = BOOTS},
     {.name = "drive", .handler = on_drive, .commands = ALL},
     {.name = "vsock", .handler = on_vsock, .commands = ALL},
+    {.name = "net", .handler = on_net, .commands = ALL},
     {.name = "console", .handler = on_console, .commands = ALL},
     {.name = "bootarg", .handler = on_bootarg, .commands = BOOTS},
     {.name = "cmdline", .handler = on_cmdline, .commands = BOOTS},
@@ -387,6 +401,21 @@ static const char *missing(const struct config *config)
     return config->command == CONFIG_RESTORE && !config->snapshot ? "snapshot" : NULL;
 }
 
+/* What is right for the first clone may not be for the last; and clones would inherit one descriptor, and
+ * take each other's frames. NULL, or what is wrong with it. */
+static const char *unfit_net(struct config *config, const char **text)
+{
+    struct config_net last;
+    for (unsigned i = 0; i < config->net_count && config->command == CONFIG_RESTORE; i++) {
+        *text = config->nets[i].text;
+        if (config->clones > 1 && config->nets[i].backend == CONFIG_BACKEND_TAP_FD && !strstr(*text, "%n"))
+            return "want a descriptor for each clone, named with %n";
+        if (config_net_parse(&last, *text, config->clones, config->net_why))
+            return config->net_why;
+    }
+    return NULL;
+}
+
 enum config_result config_parse(struct config *config, enum config_command command, int argc, char **argv,
                                 char *why, size_t why_bytes)
 {
@@ -407,6 +436,12 @@ enum config_result config_parse(struct config *config, enum config_command comma
             return result;
     }
     const char *name = missing(config);
+    const char *text = "";
+    const char *wanted = name ? NULL : unfit_net(config, &text);
+    if (wanted) {
+        (void)snprintf(why, why_bytes, "--net %.80s: %s", text, wanted);
+        return CONFIG_BAD;
+    }
     if (!name)
         return CONFIG_OK;
     (void)snprintf(why, why_bytes, "--%s is missing; `hostvmm %s --help` lists all options", name, argv[0]);

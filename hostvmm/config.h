@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hostvmm/config_net.h"
 #include "hostvmm/console.h"
 #include "init/bootargs.h"
 
@@ -45,6 +46,9 @@ struct config {
     unsigned memory_mib;
     struct config_drive drives[CONFIG_DRIVES_MAX];
     unsigned drive_count;
+    struct config_net nets[CONFIG_NETS_MAX]; /* restore: as the first clone has them; config_net_parse */
+    unsigned net_count;
+    char net_why[CONFIG_NET_WHY_BYTES]; /* of the last that was refused */
     bool vsock;
     char vsock_path[CONFIG_PATH_MAX + 1];
     uint32_t vsock_cid;

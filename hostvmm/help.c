@@ -1,6 +1,15 @@
 /* What `hostvmm run|snapshot|restore --help` print. */
 #include "hostvmm/config.h"
 
+#define NET_BACKENDS                                                                                         \
+    "                 tap=NAME        a TAP device that is there: ip tuntap add NAME mode tap vnet_hdr\n"    \
+    "                 tap-fd=N        one that is open already, as this descriptor\n"                        \
+    "                 stream=PATH     the Unix socket of passt (passt --socket PATH), or of its like\n"      \
+    "                 none            a wire that ends in the air\n"                                         \
+    "                 mac=, mtu=, address=A/PREFIX (up to 8), gateway=, dns= (up to 4): IPv4 and IPv6, "     \
+    "such as\n"                                                                                              \
+    "                 --net tap=tap0,address=192.0.2.2/24,gateway=192.0.2.1\n"
+
 #define MACHINE_OPTIONS                                                                                      \
     "  --kernel FILE           x86-64 Linux: vmlinux (ELF) or bzImage\n"                                     \
     "  --rootfs FILE           root image (erofs, squashfs, ext4): the first drive, read-only\n"             \
@@ -10,6 +19,8 @@
     "have\n"                                                                                                 \
     "  --memory MIB            16 to 524288 MiB of memory (128)\n"                                           \
     "  --drive FILE[,ro][,id=NAME]  a further drive, up to 15\n"                                             \
+    "  --net BACKEND[,ITEM]... a network interface, up to 4; the guest sets itself up as the items "         \
+    "say\n" NET_BACKENDS                                                                                     \
     "  --vsock PATH[,cid=N]    vsock device with the Unix socket PATH as its host side (cid 3)\n"            \
     "  --console stdio|none|FILE    where the guest's console goes (standard output; input from a "          \
     "terminal)\n"                                                                                            \
@@ -60,6 +71,11 @@ static const char restore_help[] =
     "  --clones N              how many, each a process of its own (1)\n"
     "  --drive FILE,id=NAME    the clone's own file in the place of the drive NAME: every writable one needs "
     "it\n"
+    "  --net BACKEND[,ITEM]... one for each of the snapshot's interfaces, in their order; the clone's own "
+    "MAC is\n"
+    "                          made anew unless it is given; addresses, gateways, dns and mtu that are not\n"
+    "                          given are the snapshot's; address=A+%n/PREFIX is that many after "
+    "A\n" NET_BACKENDS
     "  --vsock PATH            the Unix socket of the clone's vsock device; served once the clone is unique\n"
     "  --console stdio|none|FILE    where the guest's console goes (standard output)\n"
     "  --control PATH          a Unix socket for `hostvmm snapshot --control PATH`\n"
