@@ -122,6 +122,8 @@ static void no_files(struct machine_files *files)
 {
     files->kernel = -1;
     files->initrd.fd = -1;
+    for (unsigned i = 0; i < NETWORK_INTERFACES_MAX; i++)
+        files->nets[i].ops = NULL;
     for (unsigned i = 0; i < MACHINE_DRIVES_MAX; i++)
         files->drives[i] = -1;
 }
@@ -148,6 +150,8 @@ int machine_open(struct machine *machine, const struct config *config)
         failed = open_initrd(files, config);
     if (failed == 0)
         failed = open_drives(machine, config);
+    if (failed == 0)
+        failed = machine_open_nets(machine, config, NULL);
     return failed;
 }
 
@@ -216,5 +220,7 @@ int machine_open_restore(struct machine *machine, const struct config *config, s
     }
     for (unsigned i = 0; i < snapshot->machine.drive_count && failed == 0; i++)
         failed = reopen_drive(config, snapshot, i, &files->drives[i]);
+    if (failed == 0)
+        failed = machine_open_nets(machine, config, snapshot);
     return failed;
 }

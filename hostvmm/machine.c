@@ -98,6 +98,27 @@ static int add_rng(struct machine *machine, struct loop *loop)
     return attach(machine, &machine->rng.device);
 }
 
+/* After the others, so that a machine without any is as it always was. A clone's are shut until the clone
+ * announces itself, which its agent does. */
+static int add_nets(struct machine *machine)
+{
+    const bool shut = machine->origin && machine->made.agent;
+    int error = 0;
+    for (unsigned i = 0; i < machine->made.network.count && error == 0; i++) {
+        struct virtio_net *net = &machine->nets[i];
+        const struct net_backend backend = machine->files.nets[i];
+        struct virtio_net_plan plan = {.mtu = machine->files.net_mtus[i], .shut = shut};
+        memcpy(plan.mac, machine->made.network.at[i].mac, sizeof plan.mac);
+        machine->files.nets[i].ops = NULL; /* the device's from here on */
+        error = virtio_net_init(net, &machine->vm.memory, &backend, &plan);
+        if (error)
+            return report("a network interface", error);
+        machine->net_count = i + 1;
+        error = attach(machine, &net->device);
+    }
+    return error;
+}
+
 /* Everything but the processors and what the memory holds: the same for a boot and a restore. */
 static int add_devices(struct machine *machine, const struct config *config, struct loop *loop,
                        const struct lifecycle_ops *ops, void *context)
@@ -109,13 +130,19 @@ static int add_devices(struct machine *machine, const struct config *config, str
         error = add_vsock(machine, config->vsock ? config->vsock_path : NULL, loop);
     if (error == 0 && machine->made.rng)
         error = add_rng(machine, loop);
+    if (error == 0)
+        error = add_nets(machine);
     return error;
 }
 
 /* "console=... rekindle.exit_port=..." and what the user adds, which comes last and so counts. */
-static int make_command_line(const struct config *config, uint32_t kernel_max, char *line, size_t size)
+static int make_command_line(const struct machine *machine, const struct config *config, uint32_t kernel_max,
+                             char *line, size_t size)
 {
     struct bootargs bootargs = config->bootargs;
+    _Static_assert(sizeof bootargs.net == sizeof machine->network_text, "a network fits its argument");
+    if (machine->made.agent)
+        memcpy(bootargs.net, machine->network_text, sizeof bootargs.net);
     bootargs.exit_port = (uint16_t)arch_lifecycle_slot().base;
     /* panic=-1: a panic resets at once, which we report; without it the guest would halt for good.
      * rcu_expedited: mounting and moving roots waits for RCU several times; at 100 ticks a second these waits
@@ -132,7 +159,8 @@ static int make_command_line(const struct config *config, uint32_t kernel_max, c
     if (error == 0 && strlen(line) > kernel_max)
         error = -ENOSPC;
     if (error)
-        log_error("the kernel's command line would be longer than %u bytes; shorten --cmdline", kernel_max);
+        log_error("the kernel's command line would be longer than %u bytes; shorten --cmdline or --net",
+                  kernel_max);
     return error;
 }
 
@@ -149,7 +177,7 @@ static int load_kernel(struct machine *machine, const struct config *config)
                   config->memory_mib, config->kernel, (unsigned long long)(needed_bytes / ARCH_MIB));
         return HOSTVMM_EXIT_INPUT;
     }
-    if (make_command_line(config, files->plan.command_line_max, line, sizeof line))
+    if (make_command_line(machine, config, files->plan.command_line_max, line, sizeof line))
         return HOSTVMM_EXIT_USAGE;
     int error = boot_load_kernel(&files->plan, files->kernel, &vm->memory);
     if (error == 0 && files->initrd.size_bytes > 0)
@@ -226,6 +254,9 @@ int machine_reload(struct machine *machine)
 
 void machine_fini(struct machine *machine)
 {
+    while (machine->net_count > 0)
+        virtio_net_fini(&machine->nets[--machine->net_count]);
+    machine_close_nets(machine);
     if (machine->has_rng)
         virtio_rng_fini(&machine->rng);
     if (machine->has_vsock)

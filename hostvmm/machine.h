@@ -18,6 +18,7 @@
 #include "hostvmm/device/lifecycle.h"
 #include "hostvmm/device/serial.h"
 #include "hostvmm/device/virtio/blk.h"
+#include "hostvmm/device/virtio/net.h"
 #include "hostvmm/device/virtio/rng.h"
 #include "hostvmm/device/virtio/vsock.h"
 #include "hostvmm/device/vmgenid.h"
@@ -32,6 +33,8 @@ struct machine_files {
     int drives[MACHINE_DRIVES_MAX];
     struct initrd initrd;
     struct kernel_plan plan;
+    struct net_backend nets[NETWORK_INTERFACES_MAX]; /* ops NULL: not open, or handed on */
+    uint16_t net_mtus[NETWORK_INTERFACES_MAX];       /* of the devices; what the guest is told may be less */
 };
 
 struct machine {
@@ -48,6 +51,9 @@ struct machine {
     bool has_vsock;
     struct virtio_rng rng;
     bool has_rng;
+    struct virtio_net nets[NETWORK_INTERFACES_MAX];
+    unsigned net_count;
+    char network_text[PROTO_NETWORK_MAX_BYTES + 1]; /* what the guest is told; empty: nothing */
     bool has_serial;
     bool has_vm;
     unsigned virtio_count; /* slots in use */
@@ -62,6 +68,11 @@ struct machine {
 
 /* Open and check every file that `config` names. 0, or an exit code (exit.h) with a message logged. */
 int machine_open(struct machine *machine, const struct config *config);
+
+/* nets.c, for machine_open and machine_open_restore: what network the machine has, its back ends, and what
+ * the guest is told of it. `snapshot` NULL: it boots. machine_close_nets: what is not a device's yet. */
+int machine_open_nets(struct machine *machine, const struct config *config, const struct snapshot *snapshot);
+void machine_close_nets(struct machine *machine);
 
 /* Make the VM and its devices, load the kernel: ready for vm_start. 0, or an exit code, logged. */
 int machine_build(struct machine *machine, const struct config *config, struct loop *loop,

@@ -17,6 +17,8 @@ static unsigned virtio_devices(struct machine *machine, struct virtio_device *de
         devices[count++] = &machine->vsock.device;
     if (machine->has_rng)
         devices[count++] = &machine->rng.device;
+    for (unsigned i = 0; i < machine->net_count; i++)
+        devices[count++] = &machine->nets[i].device;
     return count;
 }
 
@@ -28,6 +30,8 @@ int machine_hold(struct machine *machine)
         const int result = virtio_blk_pause(&machine->drives[i]);
         error = error ? error : result;
     }
+    for (unsigned i = 0; i < machine->net_count; i++)
+        virtio_device_pause(&machine->nets[i].device);
     return error;
 }
 
@@ -35,11 +39,13 @@ void machine_release(struct machine *machine)
 {
     for (unsigned i = 0; i < machine->drive_count; i++)
         virtio_blk_unpause(&machine->drives[i]);
+    for (unsigned i = 0; i < machine->net_count; i++)
+        virtio_device_unpause(&machine->nets[i].device);
 }
 
 static void save_devices(struct machine *machine, struct state_writer *out)
 {
-    state_put_map(out, "devices", 6);
+    state_put_map(out, "devices", 7);
     serial_save(&machine->serial, out, "serial");
     lifecycle_save(&machine->lifecycle, out, "lifecycle");
     vmgenid_save(&machine->vmgenid, out, "vmgenid");
@@ -52,6 +58,9 @@ static void save_devices(struct machine *machine, struct state_writer *out)
     state_put_array(out, "rng", machine->has_rng);
     if (machine->has_rng)
         virtio_rng_save(&machine->rng, out, NULL);
+    state_put_array(out, "nets", machine->net_count);
+    for (unsigned i = 0; i < machine->net_count; i++)
+        virtio_net_save(&machine->nets[i], out, NULL);
 }
 
 int machine_save(struct machine *machine, struct state_writer *out)
@@ -79,7 +88,7 @@ static void expect_array(struct state_reader *in, const char *key, unsigned want
 
 static void load_devices(struct machine *machine, struct state_reader *in)
 {
-    state_get_map(in, "devices", 6);
+    state_get_map(in, "devices", 7);
     serial_load(&machine->serial, in, "serial");
     lifecycle_load(&machine->lifecycle, in, "lifecycle");
     vmgenid_load(&machine->vmgenid, in, "vmgenid");
@@ -94,6 +103,10 @@ static void load_devices(struct machine *machine, struct state_reader *in)
     expect_array(in, "rng", machine->has_rng);
     if (machine->has_rng)
         virtio_rng_load(&machine->rng, in, NULL);
+    state_end(in);
+    expect_array(in, "nets", machine->net_count);
+    for (unsigned i = 0; i < machine->net_count; i++)
+        virtio_net_load(&machine->nets[i], in, NULL);
     state_end(in);
     state_end(in);
 }

@@ -189,6 +189,7 @@ static int begin_resumption(struct run *self)
     struct machine *machine = &self->machine;
     if (!machine->made.agent)
         log_warn("no agent of ours is in this guest: nobody sees to it that the clone is no twin");
+    self->uniqueness.resume.network = machine->network_text;
     int error = uniqueness_draw(&self->uniqueness, self->config->hostname);
     if (error == 0)
         error = vmgenid_change(&machine->vmgenid, self->uniqueness.resume.clone_id);

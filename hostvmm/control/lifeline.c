@@ -104,7 +104,8 @@ static int queue_resume(struct lifeline *lifeline)
                      .seed = {order->seed, sizeof order->seed},
                      .realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
                      .clone_id = {order->clone_id, sizeof order->clone_id},
-                     .hostname = proto_text(lifeline->hostname)},
+                     .hostname = proto_text(lifeline->hostname),
+                     .network = proto_text(lifeline->network)},
     };
     const int error = queue(lifeline, &resume);
     lifeline->asked = error == 0;
@@ -337,8 +338,10 @@ int lifeline_resume(struct lifeline *lifeline, const struct lifeline_resume *res
                     lifeline_done *done, void *context)
 {
     const size_t hostname_bytes = resume->hostname ? strlen(resume->hostname) : 0;
-    size_t room = PROTO_HEAD_MAX_BYTES;
-    if (resume->secret_count > LIFELINE_SECRETS_MAX || hostname_bytes > PROTO_HOSTNAME_MAX_BYTES)
+    const size_t network_bytes = resume->network ? strlen(resume->network) : 0;
+    size_t room = PROTO_HEAD_MAX_BYTES + network_bytes;
+    if (resume->secret_count > LIFELINE_SECRETS_MAX || hostname_bytes > PROTO_HOSTNAME_MAX_BYTES ||
+        network_bytes > PROTO_NETWORK_MAX_BYTES)
         return -EINVAL;
     for (unsigned i = 0; i < resume->secret_count; i++) {
         if (resume->secrets[i].size > PROTO_SECRET_MAX_BYTES)
@@ -351,6 +354,7 @@ int lifeline_resume(struct lifeline *lifeline, const struct lifeline_resume *res
     if (error == 0) {
         lifeline->order = *resume;
         memcpy(lifeline->hostname, resume->hostname ? resume->hostname : "", hostname_bytes + 1);
+        memcpy(lifeline->network, resume->network ? resume->network : "", network_bytes + 1);
         /* Once with any time, so that a field outside its limits is refused here. */
         const size_t bytes = lifeline->request_bytes;
         error = queue_resume(lifeline);

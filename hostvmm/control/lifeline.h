@@ -37,6 +37,7 @@ struct lifeline_resume {
     uint8_t clone_id[PROTO_CLONE_ID_BYTES];
     uint64_t generation;
     const char *hostname;    /* NULL: the guest keeps its own */
+    const char *network;     /* the same: its text (agent/proto/network.h) */
     uint32_t hooks_limit_ms; /* for the function's after_restore */
     struct lifeline_secret secrets[LIFELINE_SECRETS_MAX];
     unsigned secret_count;
@@ -82,6 +83,7 @@ struct lifeline {
     struct lifeline_outcome outcome;
     struct lifeline_resume order; /* kept until it can be sent, then wiped */
     char hostname[PROTO_HOSTNAME_MAX_BYTES + 1];
+    char network[PROTO_NETWORK_MAX_BYTES + 1];
     uint8_t *request; /* allocated: frames to send, wiped when sent (seed, secrets) */
     size_t request_room;
     size_t request_bytes;

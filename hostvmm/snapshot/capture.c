@@ -215,7 +215,8 @@ void capture_init(struct capture *capture, struct machine *machine, struct loop 
 static void prepare(struct capture *capture)
 {
     capture->result = (struct capture_result){.error = 0};
-    capture->uniqueness = (struct uniqueness){.resume = {.hooks_limit_ms = capture->request.hooks_ms}};
+    capture->uniqueness = (struct uniqueness){
+        .resume = {.hooks_limit_ms = capture->request.hooks_ms, .network = capture->machine->network_text}};
     capture->saver.above = capture->saver.directory = capture->saver.memory = -1;
     capture->saver.changed = NULL;
     capture->parent.layer_count = 0;

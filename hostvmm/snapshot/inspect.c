@@ -68,6 +68,16 @@ static void print_machine(void)
                      machine->drives[i].path);
 }
 
+/* One interface as --net would say it. */
+static void print_interface(unsigned index)
+{
+    char text[PROTO_NETWORK_MAX_BYTES + 1];
+    struct network one = {.count = 1};
+    one.at[0] = snapshot.machine.network.at[index];
+    if (network_format(&one, text, sizeof text) >= 0)
+        (void)printf("interface  eth%u, %s: a clone needs a back end, and gets another MAC\n", index, text);
+}
+
 static void print_person(const char *features)
 {
     char id[2 * SNAPSHOT_ID_BYTES + 1];
@@ -91,6 +101,8 @@ static void print_person(const char *features)
     (void)printf("runs       %u\nchunks     %llu of 512 KiB\n", snapshot.run_count,
                  (unsigned long long)snapshot_chunk_count(&snapshot));
     print_machine();
+    for (unsigned i = 0; i < snapshot.machine.network.count; i++)
+        print_interface(i);
     (void)printf("processor  needs %s\n\n", features);
     dump_text(stdout, snapshot.file + SNAPSHOT_HEADER_BYTES, snapshot.file_bytes - SNAPSHOT_HEADER_BYTES);
 }

@@ -4,9 +4,27 @@
 #include "hostvmm/arch/arch.h"
 #include "hostvmm/snapshot/snapshot.h"
 
+static void save_network(const struct network *network, struct state_writer *out)
+{
+    char text[PROTO_NETWORK_MAX_BYTES + 1];
+    if (network_format(network, text, sizeof text) < 0)
+        out->failed = true; /* whoever made the machine has seen that it fits */
+    else
+        state_put_text(out, "network", text);
+}
+
+static void load_network(struct network *network, struct state_reader *in)
+{
+    char text[PROTO_NETWORK_MAX_BYTES + 1];
+    char why[NETWORK_WHY_BYTES];
+    state_get_text(in, "network", text, sizeof text);
+    if (network_parse(network, text, strlen(text), why))
+        state_refuse(in, "network", "%s", why);
+}
+
 static void save_machine(const struct snapshot_machine *machine, struct state_writer *out)
 {
-    state_put_map(out, "machine", 6);
+    state_put_map(out, "machine", 7);
     state_put_uint(out, "memory_bytes", machine->memory_bytes);
     state_put_uint(out, "vcpu_count", machine->vcpu_count);
     state_put_array(out, "drives", machine->drive_count);
@@ -20,13 +38,14 @@ static void save_machine(const struct snapshot_machine *machine, struct state_wr
     }
     state_put_uint(out, "vsock_cid", machine->vsock_cid);
     state_put_bool(out, "rng", machine->rng);
+    save_network(&machine->network, out);
     state_put_bool(out, "agent", machine->agent);
 }
 
 static void load_machine(struct snapshot_machine *machine, struct state_reader *in)
 {
     struct guest_region regions[GUEST_REGIONS_MAX];
-    state_get_map(in, "machine", 6);
+    state_get_map(in, "machine", 7);
     machine->memory_bytes = state_get_uint(in, "memory_bytes", 0, UINT64_MAX);
     if (!in->failed && arch_memory_layout(machine->memory_bytes, regions) == 0)
         state_refuse(in, "memory_bytes", "no guest has %llu bytes",
@@ -45,6 +64,7 @@ static void load_machine(struct snapshot_machine *machine, struct state_reader *
     state_end(in);
     machine->vsock_cid = (uint32_t)state_get_uint(in, "vsock_cid", 0, UINT32_MAX);
     machine->rng = state_get_bool(in, "rng");
+    load_network(&machine->network, in);
     machine->agent = state_get_bool(in, "agent");
     state_end(in);
 }

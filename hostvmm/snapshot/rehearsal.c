@@ -62,12 +62,18 @@ static bool writes_drives(const struct config *config)
 }
 
 /* In the child. An alarm outlives exec: whatever happens, the rehearsal ends. */
-static void become_clone(const char *snapshot)
+static void become_clone(const struct config *config)
 {
     char option[] = "--snapshot";
     char path[CONFIG_PATH_MAX + 1];
-    char *const arguments[] = {"hostvmm", "restore", option, path, "--console", "none", "--rehearse", NULL};
-    (void)snprintf(path, sizeof path, "%s", snapshot);
+    char *arguments[8 + 2 * CONFIG_NETS_MAX] = {"hostvmm",   "restore", option,      path,
+                                                "--console", "none",    "--rehearse"};
+    /* Its frames go nowhere: the original's back end is not a rehearsal's to use. */
+    for (unsigned i = 0; i < config->net_count; i++) {
+        arguments[7 + 2 * i] = "--net";
+        arguments[8 + 2 * i] = "none";
+    }
+    (void)snprintf(path, sizeof path, "%s", config->out);
     (void)alarm(REHEARSAL_LIMIT_S);
     (void)execv("/proc/self/exe", arguments);
     _exit(127);
@@ -79,7 +85,7 @@ static int run_one(const struct config *config)
     pid_t ended;
     const pid_t child = fork();
     if (child == 0)
-        become_clone(config->out);
+        become_clone(config);
     if (child < 0)
         return -errno;
     do {

@@ -18,12 +18,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/proto/network.h"
 #include "hostvmm/config.h"
 #include "hostvmm/memory.h"
 #include "hostvmm/snapshot/codec.h"
 #include "hostvmm/snapshot/prefetch.h"
 
-#define SNAPSHOT_VERSION       1u
+#define SNAPSHOT_VERSION       2u
 #define SNAPSHOT_WHY_BYTES     1600
 #define SNAPSHOT_ID_BYTES      16
 #define SNAPSHOT_DIGEST_BYTES  32
@@ -53,7 +54,8 @@ struct snapshot_machine {
     unsigned drive_count;
     uint32_t vsock_cid; /* 0: no vsock */
     bool rng;
-    bool agent; /* Rekindle's init and agent run in it: a clone can be asked to become unique */
+    struct network network; /* its interfaces, as the guest was told of them */
+    bool agent;             /* Rekindle's init and agent run in it: a clone can be asked to become unique */
 };
 
 /* A memory file. The first is the snapshot's own. */

@@ -41,6 +41,7 @@ int uniqueness_init(struct uniqueness *uniqueness, const struct config *config)
     int error = 0;
     uniqueness->resume.hooks_limit_ms = config->hooks_ms;
     uniqueness->resume.secret_count = 0;
+    uniqueness->resume.network = NULL;
     uniqueness->secrets = NULL;
     uniqueness->secret_bytes = 0;
     if (config->secret_count == 0)

@@ -233,6 +233,14 @@ static void test_order_outside_its_limits(void **state)
     order.hostname = "no spaces, please";
     assert_int_equal(lifeline_resume(&lifeline, &order, LIMIT_MS, on_done, &told), -EINVAL);
     order.hostname = NULL;
+    static char long_network[PROTO_NETWORK_MAX_BYTES + 2];
+    memset(long_network, 'n', sizeof long_network - 1);
+    order.network = long_network;
+    assert_int_equal(lifeline_resume(&lifeline, &order, LIMIT_MS, on_done, &told), -EINVAL);
+    order.network = "no spaces, please";
+    assert_int_equal(lifeline_resume(&lifeline, &order, LIMIT_MS, on_done, &told), -EINVAL);
+    long_network[PROTO_NETWORK_MAX_BYTES] = '\0';
+    order.network = long_network;
     (void)snprintf(order.secrets[0].name, sizeof order.secrets[0].name, "../x");
     assert_int_equal(lifeline_resume(&lifeline, &order, LIMIT_MS, on_done, &told), -EINVAL);
     order.secret_count = LIFELINE_SECRETS_MAX + 1;
@@ -241,7 +249,9 @@ static void test_order_outside_its_limits(void **state)
     begin_resume();
     (void)hear(PROTO_HELLO);
     say_hello();
-    assert_int_equal(hear(PROTO_RESUME).u.resume.hostname.size, 0);
+    const struct proto_message resume = hear(PROTO_RESUME);
+    assert_int_equal(resume.u.resume.hostname.size, 0);
+    assert_int_equal(resume.u.resume.network.size, PROTO_NETWORK_MAX_BYTES); /* the longest fits */
 }
 
 static void test_no_connection(void **state)

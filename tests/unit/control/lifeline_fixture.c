@@ -57,7 +57,10 @@ int setup(void **state)
     memset(&told, 0, sizeof told);
     told_count = fact_count = 0;
     fini_when_told = resume_when_told = false;
-    order = (struct lifeline_resume){.generation = 7, .hostname = "clone-7", .hooks_limit_ms = 500};
+    order = (struct lifeline_resume){.generation = 7,
+                                     .hostname = "clone-7",
+                                     .network = "mtu=1400,address=192.0.2.7/24",
+                                     .hooks_limit_ms = 500};
     memset(order.seed, 0xa5, sizeof order.seed);
     memset(order.clone_id, 0x5a, sizeof order.clone_id);
     order.secret_count = 1;

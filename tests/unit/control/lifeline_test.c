@@ -63,6 +63,7 @@ static void test_resume(void **state)
     assert_memory_equal(resume.u.resume.seed.data, order.seed, sizeof order.seed);
     assert_memory_equal(resume.u.resume.clone_id.data, order.clone_id, sizeof order.clone_id);
     assert_true(proto_slice_equal(resume.u.resume.hostname, proto_text("clone-7")));
+    assert_true(proto_slice_equal(resume.u.resume.network, proto_text("mtu=1400,address=192.0.2.7/24")));
     say_step("entropy", NULL);
     say_chatter();
     say_step("clock", NULL);

@@ -72,6 +72,12 @@ static const struct snapshot_machine machine = {
     .drive_count = 1,
     .vsock_cid = 3,
     .rng = true,
+    .network = {.at = {{.mac = {2, 0, 0, 0, 0, 7},
+                        .has_mac = true,
+                        .mtu = 1400,
+                        .addresses = {{.family = 4, .prefix = 24, .bytes = {192, 0, 2, 7}}},
+                        .address_count = 1}},
+                .count = 1},
     .agent = true,
 };
 
@@ -152,6 +158,7 @@ static void a_full_snapshot_holds_what_ram_holds(void **state)
     assert_false(snapshots[0].has_parent);
     assert_int_equal(snapshots[0].machine.vsock_cid, 3);
     assert_string_equal(snapshots[0].machine.drives[0].path, "/images/root");
+    assert_memory_equal(&snapshots[0].machine.network, &machine.network, sizeof machine.network);
     assert_int_equal(state_get_uint(&snapshots[0].state, "cpu", 0, 9), 0);
     assert_same(&snapshots[0]);
     assert_int_equal(snapshot_verify(&snapshots[0], why), 0);
