@@ -1,0 +1,655 @@
+/*
+ * Lookups against servers of the test's own, on 127.0.0.1 to 127.0.0.3, UDP and TCP, in the same loop as the
+ * lookup: no thread, no waiting but for what is to come.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "agent/base/fd.h"
+#include "agent/tls/dns.h"
+#include "tests/unit/tls/dns_answers.h"
+#include "tests/unit/tls/fake_network.h"
+
+#define SERVERS  3
+#define MS       UINT64_C(1000000)
+#define PATIENCE (20000 * MS) /* of a test that is not about time */
+#define FAR_AWAY 60000        /* ms: a try that is not to end by itself */
+
+/* What a server does with one query: fill the answer and return true to send it. */
+typedef bool serve(struct answer *answer, const char *name, uint16_t id, uint16_t type);
+
+static struct server {
+    int udp, tcp;
+    struct loop_source udp_source, tcp_source;
+    serve *serve, *serve_tcp;
+    unsigned asked, asked_tcp;
+    uint16_t ids[64];
+    in_port_t ports[64];
+} servers[SERVERS];
+
+/* A connection of TCP. */
+#define PEERS 8
+static struct peer {
+    int fd;
+    struct server *server;
+    struct loop_source source;
+} peers[PEERS];
+
+static struct loop loop;
+static struct dns_lookup lookup;
+static bool is_done;
+static int outcome;
+
+/* ---- the servers ---- */
+
+static void on_server_udp(void *context, uint32_t events)
+{
+    struct server *server = context;
+    uint8_t query[600];
+    struct sockaddr_in from;
+    socklen_t from_size = sizeof from;
+    (void)events;
+    const ssize_t size = recvfrom(server->udp, query, sizeof query, 0, (struct sockaddr *)&from, &from_size);
+    assert_true(size > 0);
+    char name[256];
+    uint16_t id, type;
+    assert_true(answer_question(query, (size_t)size, name, &id, &type));
+    if (server->asked < 64) {
+        server->ids[server->asked] = id;
+        server->ports[server->asked] = from.sin_port;
+    }
+    server->asked++;
+    static struct answer answer;
+    if (server->serve && server->serve(&answer, name, id, type))
+        assert_int_equal(
+            sendto(server->udp, answer.data, answer.size, 0, (struct sockaddr *)&from, from_size),
+            answer.size);
+}
+
+static void give(struct peer *peer, const void *data, size_t size)
+{
+    const int error = fd_write_all(peer->fd, data, size);
+    assert_true(error == 0 || error == -EPIPE || error == -ECONNRESET); /* the lookup was dropped */
+}
+
+/* One query, and its answer in small pieces. */
+static void on_peer(void *context, uint32_t events)
+{
+    struct peer *peer = context;
+    uint8_t query[600];
+    (void)events;
+    const ssize_t n = recv(peer->fd, query, sizeof query, MSG_PEEK);
+    if (n >= 2 && n - 2 < (query[0] << 8 | query[1]))
+        return; /* the rest comes */
+    char name[256];
+    uint16_t id, type;
+    static struct answer answer;
+    if (n > 2) { /* else the lookup was dropped */
+        assert_true(answer_question(query + 2, (size_t)n - 2, name, &id, &type));
+        peer->server->asked_tcp++;
+        if (peer->server->serve_tcp && peer->server->serve_tcp(&answer, name, id, type)) {
+            const uint8_t length[] = {(uint8_t)(answer.size >> 8), (uint8_t)answer.size};
+            const size_t half = answer.size / 2;
+            give(peer, length, 1);
+            give(peer, length + 1, 1);
+            give(peer, answer.data, half);
+            give(peer, answer.data + half, answer.size - half);
+        }
+        (void)recv(peer->fd, query, sizeof query, 0); /* so that the end is no reset */
+    }
+    loop_remove(&loop, &peer->source);
+    fd_close(&peer->fd);
+}
+
+static void on_server_tcp(void *context, uint32_t events)
+{
+    struct peer *peer = peers;
+    (void)events;
+    while (peer->fd >= 0)
+        assert_true(++peer < peers + PEERS);
+    peer->server = context;
+    peer->fd = accept(peer->server->tcp, NULL, NULL);
+    assert_true(peer->fd >= 0);
+    assert_int_equal(loop_add(&loop, &peer->source, peer->fd, EPOLLIN, on_peer, peer), 0);
+}
+
+static bool serve_nothing(struct answer *answer, const char *name, uint16_t id, uint16_t type)
+{
+    (void)answer, (void)name, (void)id, (void)type;
+    return false;
+}
+
+static bool serve_both(struct answer *answer, const char *name, uint16_t id, uint16_t type)
+{
+    answer_begin(answer, id, ANSWER_FLAGS, name, type);
+    if (type == DNS_TYPE_A) {
+        answer_address(answer, NULL, "192.0.2.1");
+        answer_address(answer, NULL, "192.0.2.2");
+    } else {
+        answer_address(answer, NULL, "2001:db8::1");
+    }
+    return true;
+}
+
+static bool serve_four(struct answer *answer, const char *name, uint16_t id, uint16_t type)
+{
+    return type == DNS_TYPE_A && serve_both(answer, name, id, type);
+}
+
+static bool serve_chain(struct answer *answer, const char *name, uint16_t id, uint16_t type)
+{
+    answer_begin(answer, id, ANSWER_FLAGS, name, type);
+    answer_cname(answer, NULL, "b.example.com");
+    answer_cname(answer, "b.example.com", "c.example.net");
+    if (type == DNS_TYPE_A)
+        answer_address(answer, "c.example.net", "192.0.2.3");
+    return true;
+}
+
+static bool serve_no_name(struct answer *answer, const char *name, uint16_t id, uint16_t type)
+{
+    answer_begin(answer, id, ANSWER_FLAGS | 3, name, type);
+    return true;
+}
+
+static bool serve_no_name_of_six(struct answer *answer, const char *name, uint16_t id, uint16_t type)
+{
+    return type == DNS_TYPE_A ? serve_both(answer, name, id, type) : serve_no_name(answer, name, id, type);
+}
+
+static bool serve_no_address(struct answer *answer, const char *name, uint16_t id, uint16_t type)
+{
+    answer_begin(answer, id, ANSWER_FLAGS, name, type);
+    return true;
+}
+
+static bool serve_failure(struct answer *answer, const char *name, uint16_t id, uint16_t type)
+{
+    answer_begin(answer, id, ANSWER_FLAGS | 2, name, type);
+    return true;
+}
+
+static bool serve_cut_off(struct answer *answer, const char *name, uint16_t id, uint16_t type)
+{
+    answer_begin(answer, id, ANSWER_FLAGS | 0x0200, name, type);
+    return true;
+}
+
+static bool serve_garbage(struct answer *answer, const char *name, uint16_t id, uint16_t type)
+{
+    serve_both(answer, name, id, type);
+    answer->size--; /* of the last address */
+    return true;
+}
+
+static bool serve_many(struct answer *answer, const char *name, uint16_t id, uint16_t type)
+{
+    answer_begin(answer, id, ANSWER_FLAGS, name, type);
+    char address[32];
+    for (int i = 0; i < 100; i++) {
+        (void)snprintf(address, sizeof address, type == DNS_TYPE_A ? "192.0.2.%d" : "2001:db8::%d", i);
+        answer_address(answer, NULL, address);
+    }
+    return true;
+}
+
+static bool serve_too_many(struct answer *answer, const char *name, uint16_t id, uint16_t type)
+{
+    serve_many(answer, name, id, type);
+    static const uint8_t text[3000];
+    answer_record(answer, NULL, 16, text, sizeof text);
+    return true;
+}
+
+/* Others' answers first, then the one wanted. */
+static bool serve_after_others(struct answer *answer, const char *name, uint16_t id, uint16_t type)
+{
+    answer_begin(answer, (uint16_t)(id + 1), ANSWER_FLAGS, name, type);
+    answer_address(answer, NULL, type == DNS_TYPE_A ? "203.0.113.66" : "2001:db8::66");
+    return true;
+}
+
+/* ---- set-up ---- */
+
+static in_port_t listen_all(struct server *server, unsigned number, in_port_t port)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = port};
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK + number);
+    server->udp = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    server->tcp = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int one = 1;
+    assert_int_equal(setsockopt(server->tcp, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one), 0);
+    assert_int_equal(bind(server->udp, (struct sockaddr *)&at, sizeof at), 0);
+    socklen_t size = sizeof at;
+    assert_int_equal(getsockname(server->udp, (struct sockaddr *)&at, &size), 0);
+    assert_int_equal(bind(server->tcp, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(listen(server->tcp, 8), 0);
+    server->udp_source.fd = server->tcp_source.fd = -1;
+    assert_int_equal(loop_add(&loop, &server->udp_source, server->udp, EPOLLIN, on_server_udp, server), 0);
+    assert_int_equal(loop_add(&loop, &server->tcp_source, server->tcp, EPOLLIN, on_server_tcp, server), 0);
+    return at.sin_port;
+}
+
+static void know_servers(unsigned count)
+{
+    fake_network = (struct network){.count = 1, .at[0].dns_count = count};
+    for (unsigned i = 0; i < count; i++)
+        fake_network.at[0].dns[i] =
+            (struct network_address){.family = 4, .bytes = {127, 0, 0, (uint8_t)(1 + i)}};
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    assert_int_equal(loop_init(&loop), 0);
+    memset(servers, 0, sizeof servers);
+    for (unsigned i = 0; i < PEERS; i++)
+        peers[i] = (struct peer){.fd = -1, .source.fd = -1};
+    in_port_t port = 0;
+    for (unsigned i = 0; i < SERVERS; i++)
+        port = listen_all(&servers[i], i, port);
+    dns_settings = (struct dns_settings){.hosts_path = "/dev/null",
+                                         .resolv_path = "/dev/null",
+                                         .port = ntohs(port),
+                                         .try_ms = FAR_AWAY,
+                                         .other_ms = FAR_AWAY};
+    know_servers(1);
+    is_done = false;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    dns_cancel(&lookup);
+    dns_cancel(&lookup); /* twice is safe */
+    for (unsigned i = 0; i < SERVERS; i++) {
+        loop_remove(&loop, &servers[i].udp_source);
+        loop_remove(&loop, &servers[i].tcp_source);
+        fd_close(&servers[i].udp);
+        fd_close(&servers[i].tcp);
+    }
+    for (unsigned i = 0; i < PEERS; i++) {
+        loop_remove(&loop, &peers[i].source);
+        fd_close(&peers[i].fd);
+    }
+    loop_fini(&loop);
+    return 0;
+}
+
+static void on_done(void *context, int error)
+{
+    assert_ptr_equal(context, &is_done);
+    assert_false(is_done);
+    is_done = true;
+    outcome = error;
+    dns_cancel(&lookup); /* from within is safe */
+}
+
+static int begin(const char *name, uint64_t patience_ns)
+{
+    return dns_begin(&lookup, &loop, name, clock_monotonic_ns() + patience_ns, on_done, &is_done);
+}
+
+static int look_up(const char *name, uint64_t patience_ns)
+{
+    const int begun = begin(name, patience_ns);
+    if (begun != 0)
+        return begun;
+    while (!is_done)
+        assert_true(loop_run_once(&loop, 30000) >= 0);
+    return outcome;
+}
+
+static const char *address(unsigned i)
+{
+    static char text[INET6_ADDRSTRLEN];
+    assert_true(i < lookup.count);
+    const struct sockaddr *at = (const struct sockaddr *)&lookup.addresses[i].at;
+    const void *bytes = at->sa_family == AF_INET
+                            ? (const void *)&((const struct sockaddr_in *)(const void *)at)->sin_addr
+                            : &((const struct sockaddr_in6 *)(const void *)at)->sin6_addr;
+    assert_non_null(inet_ntop(at->sa_family, bytes, text, sizeof text));
+    return text;
+}
+
+/* ---- tests ---- */
+
+static void both_families_in_turns(void **state)
+{
+    (void)state;
+    servers[0].serve = serve_both;
+    assert_int_equal(look_up("a.example.com", PATIENCE), 0);
+    assert_int_equal(lookup.count, 3);
+    assert_string_equal(address(0), "2001:db8::1");
+    assert_string_equal(address(1), "192.0.2.1");
+    assert_string_equal(address(2), "192.0.2.2");
+    assert_int_equal(servers[0].asked, 2);
+    assert_int_equal(servers[1].asked, 0);
+}
+
+static void another_name_is_followed(void **state)
+{
+    (void)state;
+    servers[0].serve = serve_chain;
+    assert_int_equal(look_up("a.example.com", PATIENCE), 0);
+    assert_int_equal(lookup.count, 1);
+    assert_string_equal(address(0), "192.0.2.3");
+}
+
+static void no_such_name(void **state)
+{
+    (void)state;
+    servers[0].serve = serve_no_name;
+    assert_int_equal(look_up("a.example.com", PATIENCE), -ENOENT);
+    assert_string_equal(lookup.why, "DNS knows no name a.example.com (asked 127.0.0.1)");
+    assert_int_equal(servers[0].asked, 2);
+}
+
+static void no_such_name_of_one_family_is_not_believed(void **state)
+{
+    (void)state;
+    servers[0].serve = serve_no_name_of_six;
+    assert_int_equal(look_up("a.example.com", PATIENCE), 0);
+    assert_int_equal(lookup.count, 2);
+}
+
+static void no_address(void **state)
+{
+    (void)state;
+    servers[0].serve = serve_no_address;
+    assert_int_equal(look_up("a.example.com", PATIENCE), -ENOENT);
+    assert_string_equal(lookup.why, "DNS knows no address of a.example.com (asked 127.0.0.1)");
+}
+
+static void a_server_that_fails_is_followed_by_the_next(void **state)
+{
+    (void)state;
+    know_servers(2);
+    servers[0].serve = serve_failure;
+    servers[1].serve = serve_both;
+    assert_int_equal(look_up("a.example.com", PATIENCE), 0);
+    assert_int_equal(lookup.count, 3);
+    assert_int_equal(servers[0].asked, 2);
+    assert_int_equal(servers[1].asked, 2);
+}
+
+static void servers_that_all_fail_end_it(void **state)
+{
+    (void)state;
+    know_servers(2);
+    servers[0].serve = serve_failure;
+    servers[1].serve = serve_garbage;
+    assert_int_equal(look_up("a.example.com", PATIENCE), -EBADMSG);
+    assert_string_equal(lookup.why,
+                        "DNS could not be asked for a.example.com (127.0.0.1, 127.0.0.2): its answer "
+                        "is no DNS message");
+    assert_int_equal(servers[0].asked, 4); /* each twice for each question */
+    assert_int_equal(servers[1].asked, 4);
+}
+
+static void a_server_that_is_not_there(void **state)
+{
+    (void)state;
+    loop_remove(&loop, &servers[0].udp_source);
+    fd_close(&servers[0].udp);
+    assert_int_equal(look_up("a.example.com", PATIENCE), -ECONNREFUSED);
+    assert_string_equal(lookup.why,
+                        "DNS could not be asked for a.example.com (127.0.0.1): Connection refused");
+    is_done = false;
+    know_servers(2);
+    servers[1].serve = serve_both;
+    assert_int_equal(look_up("a.example.com", PATIENCE), 0);
+}
+
+static void garbage_is_followed_by_the_next(void **state)
+{
+    (void)state;
+    know_servers(2);
+    servers[0].serve = serve_garbage;
+    servers[1].serve = serve_both;
+    assert_int_equal(look_up("a.example.com", PATIENCE), 0);
+    assert_int_equal(lookup.count, 3);
+}
+
+static void a_cut_off_answer_is_fetched_over_tcp(void **state)
+{
+    (void)state;
+    servers[0].serve = serve_cut_off;
+    servers[0].serve_tcp = serve_many;
+    assert_int_equal(look_up("a.example.com", PATIENCE), 0);
+    assert_int_equal(lookup.count, DNS_ADDRESSES_MAX);
+    assert_string_equal(address(0), "2001:db8::");
+    assert_string_equal(address(7), "192.0.2.3");
+    assert_int_equal(servers[0].asked_tcp, 2);
+}
+
+static void tcp_that_fails_is_followed_by_the_next(void **state)
+{
+    (void)state;
+    static serve *const bad[] = {serve_nothing, serve_cut_off, serve_garbage, serve_too_many};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        know_servers(2);
+        is_done = false;
+        servers[0].serve = serve_cut_off;
+        servers[0].serve_tcp = bad[i];
+        servers[1].serve = serve_both;
+        assert_int_equal(look_up("a.example.com", PATIENCE), 0);
+        assert_int_equal(lookup.count, 3);
+    }
+}
+
+static void answers_to_others_are_passed_over(void **state)
+{
+    (void)state;
+    know_servers(2);
+    dns_settings.try_ms = 100;
+    servers[0].serve = serve_after_others;
+    servers[1].serve = serve_both;
+    assert_int_equal(look_up("a.example.com", PATIENCE), 0);
+    assert_int_equal(lookup.count, 3);
+    for (unsigned i = 0; i < lookup.count; i++) {
+        assert_string_not_equal(address(i), "203.0.113.66");
+        assert_string_not_equal(address(i), "2001:db8::66");
+    }
+}
+
+static void answers_from_elsewhere_do_not_arrive(void **state)
+{
+    (void)state;
+    dns_settings.try_ms = 100;
+    servers[0].serve = serve_nothing;
+    assert_int_equal(begin("a.example.com", PATIENCE), 0);
+    while (servers[0].asked < 2)
+        assert_true(loop_run_once(&loop, 30000) > 0);
+    /* The right id and question, but from another server than was asked. */
+    struct answer answer;
+    for (unsigned i = 0; i < 2; i++) {
+        serve_both(&answer, "a.example.com", servers[0].ids[i], i == 0 ? DNS_TYPE_A : DNS_TYPE_AAAA);
+        struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = servers[0].ports[i]};
+        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        assert_int_equal(
+            sendto(servers[1].udp, answer.data, answer.size, 0, (struct sockaddr *)&to, sizeof to),
+            answer.size);
+    }
+    while (servers[0].asked < 4) /* asked again: those were not taken */
+        assert_true(loop_run_once(&loop, 30000) > 0);
+    assert_false(is_done);
+}
+
+static void silence_ends_at_the_deadline(void **state)
+{
+    (void)state;
+    know_servers(3);
+    dns_settings.try_ms = 20;
+    const uint64_t begun = clock_monotonic_ns();
+    assert_int_equal(look_up("a.example.com", 250 * MS), -ETIMEDOUT);
+    assert_true(clock_monotonic_ns() - begun >= 250 * MS);
+    assert_string_equal(lookup.why,
+                        "DNS gave no answer for a.example.com in time (asked 127.0.0.1, 127.0.0.2, "
+                        "127.0.0.3)");
+    for (unsigned i = 0; i < 3; i++)
+        assert_true(servers[i].asked >= 2);
+}
+
+static void ids_and_ports_are_fresh(void **state)
+{
+    (void)state;
+    dns_settings.try_ms = 1;
+    assert_int_equal(begin("a.example.com", PATIENCE), 0);
+    while (servers[0].asked < 20)
+        assert_true(loop_run_once(&loop, 30000) > 0);
+    unsigned same_ids = 0, same_ports = 0;
+    for (unsigned i = 0; i < 20; i++)
+        for (unsigned j = 0; j < i; j++) {
+            same_ids += servers[0].ids[i] == servers[0].ids[j];
+            same_ports += servers[0].ports[i] == servers[0].ports[j];
+        }
+    assert_true(same_ids <= 2); /* 190 pairs of 65536: three are one chance in 200 million */
+    assert_true(same_ports <= 10);
+}
+
+static void one_family_is_enough(void **state)
+{
+    (void)state;
+    dns_settings.other_ms = 30;
+    servers[0].serve = serve_four;
+    assert_int_equal(look_up("a.example.com", PATIENCE), 0);
+    assert_int_equal(lookup.count, 2);
+    assert_string_equal(address(0), "192.0.2.1");
+}
+
+static void addresses_need_no_server(void **state)
+{
+    (void)state;
+    fake_network.count = 0;
+    assert_int_equal(look_up("192.0.2.9", PATIENCE), 1);
+    assert_string_equal(address(0), "192.0.2.9");
+    assert_int_equal(look_up("2001:db8::9", PATIENCE), 1);
+    assert_string_equal(address(0), "2001:db8::9");
+}
+
+static void file_with(char path[32], const char *text)
+{
+    (void)snprintf(path, 32, "/tmp/dns_test.XXXXXX");
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(fd_write_all(fd, text, strlen(text)), 0);
+    close(fd);
+}
+
+static void names_of_the_hosts_file(void **state)
+{
+    (void)state;
+    char path[32];
+    file_with(path, "# a.example.com\n192.0.2.1 other # a.example.com\n\nnonsense a.example.com\n"
+                    "  192.0.2.7\tx A.example.com y\r\n2001:db8::7 a.example.com");
+    dns_settings.hosts_path = path;
+    assert_int_equal(look_up("a.example.com", PATIENCE), 1);
+    assert_int_equal(lookup.count, 2);
+    assert_string_equal(address(0), "192.0.2.7");
+    assert_string_equal(address(1), "2001:db8::7");
+    servers[0].serve = serve_no_address;
+    assert_int_equal(look_up("nonsense", PATIENCE), -ENOENT); /* an address is no name */
+    unlink(path);
+}
+
+static void servers_of_the_file(void **state)
+{
+    (void)state;
+    char path[32];
+    file_with(path, "; nameserver 127.0.0.3\nsearch example.com\noptions edns0\nnameserver\nnameserver x\n"
+                    "nameserver 127.0.0.2 # the second\n");
+    dns_settings.resolv_path = path;
+    fake_network.count = 0;
+    servers[1].serve = serve_both;
+    assert_int_equal(look_up("a.example.com", PATIENCE), 0);
+    assert_int_equal(servers[1].asked, 2);
+    assert_int_equal(servers[0].asked + servers[2].asked, 0);
+    unlink(path);
+}
+
+static void no_server_is_said(void **state)
+{
+    (void)state;
+    fake_network.count = 0;
+    assert_int_equal(look_up("a.example.com", PATIENCE), -ENETUNREACH);
+    assert_string_equal(
+        lookup.why,
+        "a.example.com cannot be looked up: the host gave no DNS server, and /dev/null names none");
+    assert_int_equal(look_up("a..b", PATIENCE), -EINVAL);
+    assert_string_equal(lookup.why, "a..b is no name that DNS could know");
+}
+
+static void long_names_and_many_servers_fit_the_text(void **state)
+{
+    (void)state;
+    char name[254];
+    memset(name, 'a', sizeof name);
+    for (int dot = 63; dot < 253; dot += 64)
+        name[dot] = '.';
+    name[253] = '\0';
+    know_servers(3);
+    for (unsigned i = 0; i < 3; i++)
+        servers[i].serve = serve_failure;
+    assert_int_equal(look_up(name, PATIENCE), -EREMOTEIO);
+    assert_non_null(strstr(lookup.why, "(127.0.0.1, 127.0.0.2, 127.0.0.3): it failed or refused"));
+}
+
+static void a_lookup_is_dropped_at_any_time(void **state)
+{
+    (void)state;
+    servers[0].serve = serve_cut_off;
+    servers[0].serve_tcp = serve_both;
+    for (int steps = 0; steps < 8; steps++) {
+        is_done = false;
+        assert_int_equal(begin("a.example.com", PATIENCE), 0);
+        for (int i = 0; i < steps && !is_done; i++)
+            assert_true(loop_run_once(&loop, 30000) > 0);
+        dns_cancel(&lookup);
+        while (loop_run_once(&loop, 0) > 0) /* what servers still answer goes nowhere */
+            continue;
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(both_families_in_turns),
+        TEST(another_name_is_followed),
+        TEST(no_such_name),
+        TEST(no_such_name_of_one_family_is_not_believed),
+        TEST(no_address),
+        TEST(a_server_that_fails_is_followed_by_the_next),
+        TEST(servers_that_all_fail_end_it),
+        TEST(a_server_that_is_not_there),
+        TEST(garbage_is_followed_by_the_next),
+        TEST(a_cut_off_answer_is_fetched_over_tcp),
+        TEST(tcp_that_fails_is_followed_by_the_next),
+        TEST(answers_to_others_are_passed_over),
+        TEST(answers_from_elsewhere_do_not_arrive),
+        TEST(silence_ends_at_the_deadline),
+        TEST(ids_and_ports_are_fresh),
+        TEST(one_family_is_enough),
+        TEST(addresses_need_no_server),
+        TEST(names_of_the_hosts_file),
+        TEST(servers_of_the_file),
+        TEST(no_server_is_said),
+        TEST(long_names_and_many_servers_fit_the_text),
+        TEST(a_lookup_is_dropped_at_any_time),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
