@@ -151,8 +151,8 @@ AGENT_TLS_SOURCES := agent/tls/manifest.c agent/tls/dns_message.c agent/tls/dns_
 $(eval $(call unit_test,tls/manifest_test,tests/unit/tls/manifest_test.c agent/tls/manifest.c))
 $(eval $(call unit_test,tls/dns_message_test,tests/unit/tls/dns_message_test.c tests/unit/tls/dns_answers.c \
 	agent/tls/dns_message.c))
-$(eval $(call unit_test,tls/dns_test,tests/unit/tls/dns_test.c tests/unit/tls/dns_answers.c tests/unit/tls/fake_network.c \
-	agent/tls/dns_message.c agent/tls/dns_system.c agent/tls/dns.c $(BASE_SOURCES)))
+$(eval $(call unit_test,tls/dns_test,tests/unit/tls/dns_test.c tests/unit/tls/dns_stage.c tests/unit/tls/dns_answers.c \
+	tests/unit/tls/fake_network.c agent/tls/dns_message.c agent/tls/dns_system.c agent/tls/dns.c $(BASE_SOURCES)))
 $(eval $(call fuzz_target,manifest,tests/fuzz/manifest.c agent/tls/manifest.c))
 $(eval $(call fuzz_target,dns,tests/fuzz/dns.c agent/tls/dns_message.c))
 # end of connections
