@@ -24,6 +24,8 @@
 #include "agent/base/loop.h"
 #include "agent/cgroup.h"
 #include "agent/function/generation.h"
+#include "agent/handoff.h"
+#include "agent/net/net.h"
 #include "agent/parent.h"
 #include "agent/process.h"
 #include "agent/resume.h"
@@ -147,6 +149,14 @@ static int begin_life(const struct options *options)
     return resume_begin_life(resume_get(), &places, !options->unix_path);
 }
 
+/* Without its network a guest still serves: the function is told by the connections it cannot make. */
+static void begin_network(void)
+{
+    char why[RESUME_WHY_BYTES] = "";
+    if (net_begin(getenv(HANDOFF_ENV_NETWORK), why) < 0)
+        log_error("no network: %s", why);
+}
+
 static int serve(const struct options *options)
 {
     int error = session_init(&agent.session, &agent.loop, &agent.process, &agent.parent);
@@ -186,6 +196,8 @@ int main(int count, char **arguments)
         error = open_signals();
     if (error == 0)
         error = begin_life(&options);
+    if (error == 0 && !options.unix_path)
+        begin_network();
     if (error == 0)
         error = prepare_function(&options);
     if (error == 0)

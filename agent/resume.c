@@ -20,6 +20,7 @@
 #include "agent/base/fd.h"
 #include "agent/base/log.h"
 #include "agent/drbg.h"
+#include "agent/net/net.h"
 #include "agent/process.h"
 #include "agent/resume/parts.h"
 #include "agent/resume/state.h"
@@ -88,7 +89,7 @@ static int step_clock(struct resume *resume, const struct resume_order *order, c
                : 0;
 }
 
-/* ---- sockets, identity, secrets, generation ---- */
+/* ---- sockets, identity, network, secrets, generation ---- */
 
 static int step_sockets(struct resume *resume, const struct resume_order *order, char *why)
 {
@@ -121,6 +122,12 @@ static int step_identity(struct resume *resume, const struct resume_order *order
     return error;
 }
 
+static int step_network(struct resume *resume, const struct resume_order *order, char *why)
+{
+    const size_t size = strnlen(order->network, sizeof order->network);
+    return resume->in_guest ? net_renew(order->network, size, why) : 0;
+}
+
 static int step_secrets(struct resume *resume, const struct resume_order *order, char *why)
 {
     return resume_secrets_write(resume->secrets, resume->in_guest ? FUNCTION_GID : (gid_t)-1, order->secrets,
@@ -139,13 +146,10 @@ static int step_generation(struct resume *resume, const struct resume_order *ord
 }
 
 const struct resume_step resume_steps[] = {
-    {.name = "entropy", .run = step_entropy},
-    {.name = "clock", .run = step_clock},
-    {.name = "sockets", .run = step_sockets},
-    {.name = "identity", .run = step_identity},
-    {.name = "secrets", .run = step_secrets},
-    {.name = "generation", .run = step_generation},
-    {.name = NULL},
+    {.name = "entropy", .run = step_entropy},       {.name = "clock", .run = step_clock},
+    {.name = "sockets", .run = step_sockets},       {.name = "identity", .run = step_identity},
+    {.name = "network", .run = step_network},       {.name = "secrets", .run = step_secrets},
+    {.name = "generation", .run = step_generation}, {.name = NULL},
 };
 
 uint64_t resume_generation(const struct resume *resume)

@@ -47,6 +47,7 @@ STEP(entropy)
 STEP(clock)
 STEP(sockets)
 STEP(identity)
+STEP(network)
 STEP(secrets)
 STEP(generation)
 
@@ -55,6 +56,7 @@ const struct resume_step resume_steps[] = {
     {"clock", run_clock},
     {"sockets", run_sockets},
     {"identity", run_identity},
+    {"network", run_network},
     {"secrets", run_secrets},
     {"generation", run_generation},
     {NULL, NULL},

@@ -49,7 +49,7 @@ static void checkpoint(struct talk *talk)
 
 static void resume(struct talk *talk, uint64_t generation)
 {
-    static const char *const names[] = {"entropy", "clock",      "sockets", "identity",
+    static const char *const names[] = {"entropy", "clock",      "sockets", "identity", "network",
                                         "secrets", "generation", "thaw",    "hooks"};
     ask_resume(talk, generation, 10000);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
