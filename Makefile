@@ -155,6 +155,25 @@ $(eval $(call unit_test,tls/dns_test,tests/unit/tls/dns_test.c tests/unit/tls/dn
 	tests/unit/tls/fake_network.c agent/tls/dns_message.c agent/tls/dns_system.c agent/tls/dns.c $(BASE_SOURCES)))
 $(eval $(call fuzz_target,manifest,tests/fuzz/manifest.c agent/tls/manifest.c))
 $(eval $(call fuzz_target,dns,tests/fuzz/dns.c agent/tls/dns_message.c))
+# upstreams and what they trust
+AGENT_CREDENTIALS_SOURCES := agent/tls/credentials.c agent/tls/anchors.c agent/tls/revocation.c agent/tls/certificate.c \
+	agent/tls/der.c agent/tls/pem.c agent/base/fd.c
+AGENT_UPSTREAM_SOURCES := agent/tls/upstream.c agent/tls/upstream_socket.c agent/tls/engine.c agent/tls/engine_data.c \
+	agent/tls/trust.c agent/tls/failure.c agent/tls/wipe.c $(AGENT_CREDENTIALS_SOURCES)
+AGENT_TLS_SOURCES += $(filter-out agent/base/%,$(AGENT_UPSTREAM_SOURCES))
+# Certificates, right and wrong, for the tests of TLS (tests/support/tls-certs.sh says which).
+TLS_CERTS := $(BUILD)/tests/tls-certs
+$(TLS_CERTS)/ca.pem: tests/support/tls-certs.sh | build/.packages-test
+	@rm -rf $(@D)
+	@tests/support/tls-certs.sh $(@D)
+# end of upstreams
+
+# The table of connections, against upstreams in memory.
+TLS_TABLE_SOURCES := agent/tls/connections.c agent/tls/pool.c agent/tls/report.c agent/tls/door.c agent/tls/loopback.c \
+	agent/tls/local.c agent/tls/pump.c agent/tls/ask.c agent/tls/turn.c
+TLS_TABLE_TEST_SOURCES := tests/unit/tls/connections_stage.c tests/unit/tls/fake_upstream.c agent/tls/manifest.c \
+	$(TLS_TABLE_SOURCES) $(BASE_SOURCES)
+$(eval $(call unit_test,tls/connections_local_test,tests/unit/tls/connections_local_test.c $(TLS_TABLE_TEST_SOURCES)))
 # end of connections
 
 # agent
@@ -230,14 +249,6 @@ $(eval $(call unit_test,agent_resume/drbg_test,tests/unit/agent_resume/drbg_test
 $(eval $(call unit_test,agent_resume/netlink_test,tests/unit/agent_resume/netlink_test.c agent/resume/netlink.c))
 $(eval $(call unit_test,agent_resume/life_test,tests/unit/agent_resume/life_test.c $(AGENT_RESUME_SOURCES) $(BASE_SOURCES)))
 # end of agent
-
-# ---- agent/tls -----------------------------------------------------------------------------------------------------
-# Certificates, right and wrong, for the tests of TLS (tests/support/tls-certs.sh says which).
-TLS_CERTS := $(BUILD)/tests/tls-certs
-$(TLS_CERTS)/ca.pem: tests/support/tls-certs.sh | build/.packages-test
-	@rm -rf $(@D)
-	@tests/support/tls-certs.sh $(@D)
-# end of agent/tls
 
 # ---- init, rootfs ----------------------------------------------------------------------------------------------
 INIT_SOURCES := init/main.c init/bootargs.c init/report.c init/arch_x86_64.c init/system.c init/mounts.c init/image.c \
@@ -325,7 +336,14 @@ $(eval $(call unit_test,virtio/vsock_life_test,tests/unit/virtio/vsock_life_test
 	$(VIRTIO_TEST_SOURCES)))
 $(eval $(call unit_test,virtio/vsock_reset_test,tests/unit/virtio/vsock_reset_test.c tests/unit/virtio/vsock_fixture.c \
 	$(VIRTIO_TEST_SOURCES)))
+NET_TEST_SOURCES := tests/unit/virtio/net_fixture.c $(VIRTIO_TEST_SOURCES)
+$(eval $(call unit_test,virtio/net_test,tests/unit/virtio/net_test.c $(NET_TEST_SOURCES)))
+$(eval $(call unit_test,virtio/net_rx_test,tests/unit/virtio/net_rx_test.c $(NET_TEST_SOURCES)))
+$(eval $(call unit_test,virtio/net_gate_test,tests/unit/virtio/net_gate_test.c $(NET_TEST_SOURCES)))
+$(eval $(call unit_test,virtio/net_life_test,tests/unit/virtio/net_life_test.c $(NET_TEST_SOURCES)))
+$(eval $(call unit_test,netdev/backend_test,tests/unit/netdev/backend_test.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,virtio_blk,tests/fuzz/virtio_blk.c $(VIRTIO_TEST_SOURCES)))
+$(eval $(call fuzz_target,virtio_net,tests/fuzz/virtio_net.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,vsock,tests/fuzz/vsock.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,devices_load,tests/fuzz/devices_load.c hostvmm/device/serial.c hostvmm/device/lifecycle.c \
 	hostvmm/device/vmgenid.c $(VIRTIO_TEST_SOURCES)))

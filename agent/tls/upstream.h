@@ -6,18 +6,18 @@
  *                          |             | next address  |           |          |
  *                          +-------------+---------------+-----------+----------+--> FAILED (error, why)
  *
- * The owner is told through `changed` that the state, room to write or bytes to read changed; it may call
- * anything here from within, upstream_fini included. Back-pressure is BearSSL's own buffers: what the owner
- * does not read is not read from the server.
+ * The owner is told through `changed` that the state, room to write or bytes to read changed, from the loop
+ * and never from within a call of its own; it may call anything here from within, upstream_fini included.
+ * Back-pressure is BearSSL's own buffers: what the owner does not read is not read from the server.
  *
  * Trust: server's chain against the credentials' anchors at the time of CLOCK_REALTIME, host name, keys of
  * 2048 bits of RSA (or 256 of EC) and more, revoked serials; TLS 1.2, and forward secrecy (ECDHE) with AEAD
  * suites preferred. Renegotiation is refused.
  *
- * Keys: the engine's generator is seeded from getrandom at each begin and is one upstream's alone; nothing of
- * it is shared, so no (key, nonce) pair can come twice. upstream_fini and upstream_wipe clear all of it.
- * Sessions for resumption are kept per name in a struct upstream_sessions, which the owner clears before a
- * snapshot: a clone never resumes a session of the original's.
+ * Keys: the engine's generator is seeded from getrandom as each handshake begins and is one upstream's alone;
+ * nothing of it is shared, so no (key, nonce) pair can come twice. upstream_fini and upstream_wipe clear all
+ * of it. Sessions for resumption are kept per name in a struct upstream_sessions, which the owner clears
+ * before a snapshot: a clone never resumes a session of the original's.
  */
 #ifndef AGENT_TLS_UPSTREAM_H
 #define AGENT_TLS_UPSTREAM_H
@@ -63,7 +63,7 @@ struct upstream_plan {
     struct upstream_sessions *sessions;
 };
 
-struct upstream_engine; /* BearSSL's contexts and buffers, allocated from begin to fini */
+struct upstream_engine; /* BearSSL's contexts and buffers, allocated from the handshake to fini */
 
 struct upstream {
     enum upstream_state state;
@@ -87,6 +87,7 @@ struct upstream {
     int timer_fd;
     struct loop_source timer;
     uint64_t deadline_ns;
+    bool telling; /* `changed` is due, from the loop */
 };
 
 /* `upstream` is zeroed or was upstream_fini'd. 0, or -errno with `why` set: FAILED, `changed` not called. */
@@ -99,8 +100,8 @@ int upstream_begin_held(struct upstream *upstream, struct loop *loop, const stru
                         upstream_changed *changed, void *context);
 void upstream_release(struct upstream *upstream); /* safe in any state; may call `changed` */
 
-/* Bytes taken (0: no room now, `changed` comes when there is), or -errno when not OPEN. Sent at once, or with
- * upstream_flush when `more` follows. */
+/* Bytes taken (0: no room now, `changed` comes when there is), or -errno when not OPEN. They are on their way
+ * at once; upstream_flush has nothing to do but to try the socket again. */
 int64_t upstream_write(struct upstream *upstream, const void *data, size_t size);
 void upstream_flush(struct upstream *upstream);
 /* Look at the bytes that came, and drop `size` of them. NULL and 0: none now. After the end of the stream
