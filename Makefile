@@ -106,7 +106,7 @@ $(BUILD)/tests/fuzz/proto-seeds: $(call unit,tests/fuzz/proto_seeds.c tests/unit
 
 # The function library carries the codec and libcbor in it: a function links this one archive.
 FUNCTION_SOURCES := agent/function/function.c agent/function/wire.c agent/function/reply.c agent/function/local.c \
-	agent/function/hooks.c agent/function/unique.c
+	agent/function/hooks.c agent/function/unique.c agent/function/connect.c
 FUNCTION_LIBRARY_SOURCES := $(FUNCTION_SOURCES) $(PROTO_SOURCES) agent/base/fd.c agent/base/log.c
 MUSL_PROGRAMS += $(BUILD)/libfunction.a $(BUILD)/libfunction-glibc.a
 define function_library
@@ -138,6 +138,7 @@ $(BUILD)/function-exec: $(call musl,agent/function/exec.c) $(BUILD)/libfunction.
 	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
 $(eval $(call unit_test,function_test,tests/unit/function/function_test.c $(FUNCTION_LIBRARY_SOURCES)))
 $(eval $(call unit_test,function_hooks_test,tests/unit/function/hooks_test.c $(FUNCTION_LIBRARY_SOURCES)))
+$(eval $(call unit_test,function_connect_test,tests/unit/function/connect_test.c agent/function/connect.c agent/base/fd.c))
 SCRIPT_TESTS += tests/unit/function/local.test.sh
 
 # The HTTP form of the function contract, as far as bytes go.

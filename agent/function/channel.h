@@ -47,12 +47,14 @@
 #define FUNCTION_ERROR_NO_SPACE   "Function.OutOfMemory" /* no memory for the event or the answer */
 
 /*
- * function_connect() asks at the Unix stream socket CONNECTIONS_ASK in the directory that
+ * function_connect() asks at the Unix stream socket FUNCTION_CONNECT_SOCKET in the directory that
  * FUNCTION_ENV_CONNECTIONS names (unset: the manifest names no connection; nothing is there outside of a
  * guest): it connects, writes the connection's name and a newline, and reads one line: "ok\n", and from then
  * on the bytes are the server's; or "error ERRNO TEXT\n", ERRNO in decimal, and the end of the stream.
  */
-#define FUNCTION_ENV_CONNECTIONS    "REKINDLE_CONNECTIONS"
-#define FUNCTION_CONNECT_LINE_BYTES 320
+#define FUNCTION_ENV_CONNECTIONS       "REKINDLE_CONNECTIONS"
+#define FUNCTION_CONNECT_LINE_BYTES    320 /* with its newline */
+#define FUNCTION_CONNECTION_NAME_BYTES 32
+#define FUNCTION_CONNECT_SOCKET        ".connect" /* in that directory */
 
 #endif

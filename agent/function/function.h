@@ -107,8 +107,9 @@ int function_random(void *to, size_t size);
  * then it is reset (ECONNRESET), as when the server is lost.
  *
  * Waits until the server has been reached or has not: -errno with the reason in `why` (`why_bytes`; may be
- * NULL), such as "orders: server's certificate expired on 2025-01-31". -ENOENT: no such name in the manifest.
- * Thread-safe.
+ * NULL), such as "orders: server's certificate expired on 2025-01-31". -EINVAL: no connection can be named
+ * so; -ENOENT: the manifest names none of that name; -ENOTSUP: there is no manifest, or the program was
+ * started by hand, without an agent. Thread-safe.
  */
 int function_connect(const char *name, char *why, size_t why_bytes);
 
