@@ -174,7 +174,8 @@ TLS_TABLE_SOURCES := agent/tls/connections.c agent/tls/pool.c agent/tls/report.c
 	agent/tls/local.c agent/tls/pump.c agent/tls/ask.c agent/tls/turn.c
 TLS_TABLE_TEST_SOURCES := tests/unit/tls/connections_stage.c tests/unit/tls/fake_upstream.c agent/tls/manifest.c \
 	$(TLS_TABLE_SOURCES) $(BASE_SOURCES)
-$(eval $(call unit_test,tls/connections_local_test,tests/unit/tls/connections_local_test.c $(TLS_TABLE_TEST_SOURCES)))
+$(foreach part,local pool ask turn,$(eval $(call unit_test,tls/connections_$(part)_test,\
+	tests/unit/tls/connections_$(part)_test.c $(TLS_TABLE_TEST_SOURCES))))
 # end of connections
 
 # agent
@@ -419,6 +420,16 @@ $(BUILD)/tests/peers/no-twins: $(call peer,no-twins capture lines keys)
 $(PEERS):
 	@mkdir -p $(@D)
 	$(QUIET_LD)gcc $^ -lssl -lcrypto -lpthread -o $@
+# A function that keeps connections of its manifest's, and images of it with each manifest there is.
+$(BUILD)/tests/guest/keeper: $(call musl,tests/guest/keeper.c) $(BUILD)/libfunction.a
+	@mkdir -p $(@D)
+	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
+KEEPERS := $(patsubst tests/peers/manifests/%,$(BUILD)/tests/data/keeper-%.erofs,$(wildcard tests/peers/manifests/*))
+$(KEEPERS): $(BUILD)/tests/data/keeper-%.erofs: tests/peers/manifests/% $(BUILD)/tests/guest/keeper $(TLS_CERTS)/ca.pem \
+		$(BUILD)/init $(BUILD)/agent tests/support/keeper-image.sh $(ROOTFS_SCRIPTS)
+	@mkdir -p $(@D)
+	@tests/support/keeper-image.sh $(BUILD) $* $@
+integration-parts: $(PEERS) $(KEEPERS)
 SCRIPT_TESTS += tests/peers/selftest.sh
 script-parts: $(PEERS) $(TLS_CERTS)/ca.pem
 -include $(shell find $(BUILD)/peer-objects -name '*.d' 2>/dev/null)
@@ -457,10 +468,15 @@ $(eval $(call musl_program,tests/guest/state-cut,tests/guest/state-cut.c hostvmm
 $(eval $(call musl_program,tests/guest/scribe,tests/guest/scribe.c))
 $(eval $(call musl_program,tests/guest/quitter,tests/guest/quitter.c))
 $(eval $(call musl_program,tests/guest/http-function,tests/guest/http-function.c))
+$(eval $(call musl_program,tests/guest/net-peer,tests/guest/net-peer.c))
+MUSL_PROGRAMS += $(BUILD)/tests/guest/net-function
+$(BUILD)/tests/guest/net-function: $(call musl,tests/guest/net-function.c) $(BUILD)/libfunction.a
+	@mkdir -p $(@D)
+	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
 $(eval $(call musl_program,tests/guest/kernel-features,tests/guest/kernel-features-limits.c tests/guest/kernel-features-machine.c tests/guest/kernel-features.c))
 $(eval $(call musl_program,tests/guest/resume-steps,tests/guest/resume-steps.c tests/guest/resume-sockets.c \
 	$(AGENT_RESUME_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libbearssl.a))
-$(eval $(call musl_program,tests/guest/net-steps,tests/guest/net-steps.c $(AGENT_RESUME_SOURCES) $(BASE_SOURCES),\
+$(eval $(call musl_program,tests/guest/net-steps,tests/guest/net-steps.c tests/guest/net-show.c $(AGENT_RESUME_SOURCES) $(BASE_SOURCES),\
 	$(THIRD)/lib/libbearssl.a))
 GUEST_INITRAMFS := $(foreach guest,poweroff facts drive devices kernel-features resume-steps net-steps,$(BUILD)/tests/guest/$(guest).cpio)
 $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
@@ -468,7 +484,7 @@ $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
 
 # What the integration tests are given besides the guests: texts, kernels not ours, images made to fail.
 TEST_DATA := $(patsubst %,$(BUILD)/tests/data/%,GPL-3 rngtest debian.release overlay.ext4 agents.erofs init-exit.erofs \
-	init-crash.erofs init-fail.erofs http-function.erofs) \
+	init-crash.erofs init-fail.erofs http-function.erofs net-function.erofs) \
 	$(patsubst %,$(BUILD)/tests/data/fault-%.erofs,entropy clock sockets identity network secrets generation)
 $(BUILD)/tests/data/GPL-3: /usr/share/common-licenses/GPL-3
 	@mkdir -p $(@D)
@@ -491,6 +507,11 @@ $(BUILD)/tests/data/http-function.erofs: $(BUILD)/tests/guest/http-function $(BU
 	@mkdir -p $(@D) $(BUILD)/tests/http-function
 	@cp $< $(BUILD)/tests/http-function/bootstrap
 	@rootfs/build.sh --base minimal --function $(BUILD)/tests/http-function --init $(BUILD)/init --agent $(BUILD)/agent --out $@
+# A function that speaks TCP, and tells of its interfaces.
+$(BUILD)/tests/data/net-function.erofs: $(BUILD)/tests/guest/net-function $(BUILD)/tests/guest/net-peer $(BUILD)/init $(BUILD)/agent $(ROOTFS_SCRIPTS)
+	@mkdir -p $(@D) $(BUILD)/tests/net-function
+	@cp $< $(BUILD)/tests/net-function/bootstrap
+	@rootfs/build.sh --base minimal --function $(BUILD)/tests/net-function --init $(BUILD)/init --agent $(BUILD)/agent --out $@
 # The misbehaving function told by a file to misbehave before its first event.
 $(BUILD)/tests/data/init-%.erofs: $(BUILD)/images/misbehave.erofs
 	@mkdir -p $(@D) $(BUILD)/tests/init-$*
