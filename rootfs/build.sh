@@ -130,8 +130,6 @@ base_minimal() { # to
     printf 'root:x:0:0:root:/root:/sbin/nologin\nfunction:x:1000:1000:function:/tmp:/sbin/nologin\n' >"$1/etc/passwd"
     printf 'root:x:0:\ntty:x:5:\nfunction:x:1000:\n' >"$1/etc/group"
     printf 'hosts: files dns\npasswd: files\ngroup: files\n' >"$1/etc/nsswitch.conf"
-    # Made at run time: the image is read-only and knows no network.
-    ln -s /run/resolv.conf "$1/etc/resolv.conf"
 }
 
 base_debian() { # to
@@ -160,7 +158,6 @@ base_debian() { # to
     # What the packages' scripts leave behind that belongs to the machine or to the hour, not to the content.
     rm -rf "$tree"/var/log/* "$tree"/var/cache/* "$tree"/var/lib/apt/lists/* "$tree"/var/lib/dpkg/*-old \
         "$tree"/etc/machine-id "$tree"/etc/hostname "$tree"/etc/resolv.conf "$tree"/tmp/* "$tree"/run/*
-    ln -s /run/resolv.conf "$tree/etc/resolv.conf"
 }
 
 case $base in
@@ -203,6 +200,14 @@ done
 hosts=$(tree_resolve "$stage" /etc/hosts) || die "the base's /etc/hosts is a loop of symlinks"
 [ -s "$hosts" ] || printf '127.0.0.1 localhost\n::1 localhost\n' >"$work/hosts"
 [ -s "$hosts" ] || place "$work/hosts" /etc/hosts 0644
+# The agent makes it at run time, and mounts it over a file; where there is none, a link leads there.
+resolv=$(tree_resolve "$stage" /etc/resolv.conf) || die "the base's /etc/resolv.conf is a loop of symlinks"
+case $resolv in "$stage"/run/*) resolv= ;; esac # the guest's own /run lies over it
+if [ ! -e "$resolv" ]; then
+    etc=$(tree_resolve "$stage" /etc) || die "the base's /etc is a loop of symlinks"
+    rm -f "$etc/resolv.conf"
+    ln -s /run/resolv.conf "$etc/resolv.conf"
+fi
 # The agent mounts each clone's own over it; one that a base brings along would be every guest's.
 : >"$work/machine-id"
 place "$work/machine-id" /etc/machine-id 0444

@@ -142,6 +142,7 @@ minimal_is_whole() {
     grep -q '^function:x:1000:1000:' "$work/out/etc/passwd" && grep -q '^127.0.0.1 localhost' "$work/out/etc/hosts" ||
         fail "no user or hosts" || return 1
     [ -f "$work/out/etc/machine-id" ] && [ ! -s "$work/out/etc/machine-id" ] || fail "/etc/machine-id is not an empty file" || return 1
+    [ "$(readlink "$work/out/etc/resolv.conf")" = /run/resolv.conf ] || fail "/etc/resolv.conf leads elsewhere" || return 1
     [ "$(stat -c %a "$work/out/tmp")" = 1777 ] || fail "/tmp is $(stat -c %a "$work/out/tmp")" || return 1
     [ "$(cat "$work/out/function/data/two")" = two ] || fail "the function's files are not there"
 }
@@ -168,6 +169,26 @@ a_directory_is_a_base() {
     [ "$(stat -c %i "$work/out/opt/link")" = "$(stat -c %i "$work/out/opt/deep/data")" ] ||
         cmp -s "$work/out/opt/link" "$work/out/opt/deep/data" || fail "the hard link is lost" || return 1
     [ -f "$work/out/opt/ünïcode name" ] || fail "a name got lost"
+}
+a_resolv_conf_is_always_there() {
+    base_with_everything
+    for kind in file dangling run; do
+        rm -f "$work/base/etc/resolv.conf"
+        mkdir -p "$work/base/run"
+        case $kind in
+        file) echo "nameserver 192.0.2.53" >"$work/base/etc/resolv.conf" ;;
+        dangling) ln -s ../var/lib/stub-resolv.conf "$work/base/etc/resolv.conf" ;;
+        run) ln -s ../run/stub-resolv.conf "$work/base/etc/resolv.conf" && echo >"$work/base/run/stub-resolv.conf" ;;
+        esac
+        built "$work/resolv.img" --base "$work/base" --function "$work/function" && good "$work/resolv.img" || return 1
+        chmod -R u+rwx "$work/out" 2>/dev/null || true
+        rm -rf "$work/out"
+        fsck.erofs --extract="$work/out" "$work/resolv.img" >/dev/null 2>&1
+        case $kind in
+        file) grep -q 192.0.2.53 "$work/out/etc/resolv.conf" ;;
+        *) [ "$(readlink "$work/out/etc/resolv.conf")" = /run/resolv.conf ] ;;
+        esac || fail "$kind: /etc/resolv.conf is $(ls -l "$work/out/etc/resolv.conf")" || return 1
+    done
 }
 setuid_bits_are_taken_off_with_a_word() {
     base_with_everything
@@ -363,7 +384,7 @@ debian_runs_a_script() {
 
 all="the_same_input_makes_the_same_bytes other_content_makes_another_identity a_nobody_builds_the_same_bytes
     an_initramfs_is_the_same_each_time a_build_takes_seconds_at_most minimal_is_whole a_directory_is_a_base
-    setuid_bits_are_taken_off_with_a_word every_archive_is_the_same_base device_nodes_are_left_out_with_a_word
+    a_resolv_conf_is_always_there setuid_bits_are_taken_off_with_a_word every_archive_is_the_same_base device_nodes_are_left_out_with_a_word
     archives_that_reach_outside_are_refused symlinks_in_a_base_lead_nowhere_outside archives_that_are_none_are_refused
     bombs_are_bounded wrong_usage_ends_with_2 missing_parts_are_named functions_that_cannot_start_are_refused
     every_problem_is_found a_device_node_is_found images_that_are_none_are_refused debian_runs_a_script"
