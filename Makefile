@@ -124,7 +124,7 @@ $(BUILD)/glibc/%.o: %.c | $(THIRD)/stamp
 -include $(patsubst %.c,$(BUILD)/glibc/%.d,$(FUNCTION_LIBRARY_SOURCES))
 
 # Examples: a directory each, as the image builder takes it. function-exec is for directories that hold a script.
-FUNCTION_EXAMPLES := hello wordcount misbehave identity identity-twin
+FUNCTION_EXAMPLES := hello wordcount misbehave identity identity-twin keepalive
 FUNCTIONS := $(patsubst %,$(BUILD)/functions/%/bootstrap,$(FUNCTION_EXAMPLES))
 MUSL_PROGRAMS += $(FUNCTIONS) $(BUILD)/function-exec
 $(FUNCTIONS): $(BUILD)/functions/%/bootstrap: $(BUILD)/musl/agent/function/examples/%.o $(BUILD)/libfunction.a
@@ -139,6 +139,8 @@ $(BUILD)/function-exec: $(call musl,agent/function/exec.c) $(BUILD)/libfunction.
 $(eval $(call unit_test,function_test,tests/unit/function/function_test.c $(FUNCTION_LIBRARY_SOURCES)))
 $(eval $(call unit_test,function_hooks_test,tests/unit/function/hooks_test.c $(FUNCTION_LIBRARY_SOURCES)))
 $(eval $(call unit_test,function_connect_test,tests/unit/function/connect_test.c agent/function/connect.c agent/base/fd.c))
+# The test includes the example's source.
+$(eval $(call unit_test,function_keepalive_test,tests/unit/function/keepalive_test.c $(FUNCTION_LIBRARY_SOURCES)))
 SCRIPT_TESTS += tests/unit/function/local.test.sh
 
 # The HTTP form of the function contract, as far as bytes go.
