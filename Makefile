@@ -411,7 +411,7 @@ $(eval $(call musl_program,tests/bench/probe,tests/bench/probe.c $(filter-out ho
 $(BUILD)/tests/bench/probe: $(BUILD)/musl/hostvmm/boot/initramfs.o
 
 # Peers of the network tests, and what judges their evidence: programs of the machine's own libc and OpenSSL.
-PEERS := $(patsubst %,$(BUILD)/tests/peers/%,tls-peer keys-in-snapshot no-twins)
+PEERS := $(patsubst %,$(BUILD)/tests/peers/%,tls-peer keys-in-snapshot no-twins tcp-peer)
 peer = $(patsubst %,$(BUILD)/peer-objects/tests/peers/%.o,$(1))
 $(BUILD)/peer-objects/%.o: %.c | $(THIRD)/stamp build/.packages-build
 	@mkdir -p $(@D)
@@ -423,6 +423,7 @@ $(PEERS):
 	@mkdir -p $(@D)
 	$(QUIET_LD)gcc $^ -lssl -lcrypto -lpthread -o $@
 # A function that keeps connections of its manifest's, and images of it with each manifest there is.
+$(BUILD)/tests/peers/tcp-peer: $(call peer,tcp-peer)
 $(BUILD)/tests/guest/keeper: $(call musl,tests/guest/keeper.c) $(BUILD)/libfunction.a
 	@mkdir -p $(@D)
 	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
@@ -550,9 +551,15 @@ soak: $(BUILD)/hostvmm $(IMAGES) $(KERNEL)/vmlinux | $(HOST_PARTS)
 	@tests/soak/clones.sh $(BUILD) $(CYCLES)
 
 bench: $(BUILD)/hostvmm $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(BUILD)/kvmhost-count \
-	$(BUILD)/tests/bench/stamp $(BUILD)/tests/bench/probe \
-	$(KERNEL)/vmlinux | build/.packages-kvmhost
+	$(BUILD)/tests/bench/stamp $(BUILD)/tests/bench/probe $(PEERS) $(BUILD)/tests/data/keeper-bench.erofs \
+	$(KERNEL)/vmlinux | build/.packages-kvmhost build/.packages-test
 	@tests/bench/run.sh $(BUILD)
+# Clones that carry on over TLS connections of their own: some three seconds each in the emulated host.
+CLONES ?= 100
+soak-tls: $(BUILD)/hostvmm $(PEERS) $(BUILD)/tests/data/keeper-keeper.erofs $(KERNEL)/vmlinux | $(HOST_PARTS)
+	@tests/soak/tls.sh $(BUILD) $(CLONES)
+.PHONY: soak-tls
+
 
 # ---- set-up: packages and third-party parts, each once ----------------------------------------------------------------
 build/.packages-%: .setup/versions .setup/packages.sh
