@@ -192,7 +192,7 @@ static void one_descriptor_carries_all(void **state)
         {ASKED, "a"},
         {SAY, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"},
         {ASKED, "b/c?d"},
-        {SAY, "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nfirst\r\nA \r\n and "
+        {SAY, "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nfirst\r\nB \r\n and "
               "second\r\n0\r\n"
               "Trailer: t\r\n\r\n"},
         {ASKED, ""},
