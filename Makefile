@@ -169,6 +169,11 @@ TLS_CERTS := $(BUILD)/tests/tls-certs
 $(TLS_CERTS)/ca.pem: tests/support/tls-certs.sh | build/.packages-test
 	@rm -rf $(@D)
 	@tests/support/tls-certs.sh $(@D)
+UPSTREAM_TEST_SOURCES := tests/unit/tls/upstream_stage.c tests/unit/tls/upstream_server.c $(AGENT_UPSTREAM_SOURCES) \
+	agent/base/log.c agent/base/loop.c
+$(eval $(call unit_test,tls/upstream_test,tests/unit/tls/upstream_test.c $(UPSTREAM_TEST_SOURCES)))
+$(eval $(call unit_test,tls/upstream_failure_test,tests/unit/tls/upstream_failure_test.c $(UPSTREAM_TEST_SOURCES)))
+$(patsubst %,$(BUILD)/tests/unit/tls/upstream%,_test _failure_test): | $(TLS_CERTS)/ca.pem
 # end of upstreams
 
 # The table of connections, against upstreams in memory.
@@ -419,11 +424,11 @@ $(BUILD)/peer-objects/%.o: %.c | $(THIRD)/stamp build/.packages-build
 $(BUILD)/tests/peers/tls-peer: $(call peer,tls-peer peer-serve peer-watch keys)
 $(BUILD)/tests/peers/keys-in-snapshot: $(call peer,keys-in-snapshot lines keys) $(THIRD)/lib/libbearssl-host.a
 $(BUILD)/tests/peers/no-twins: $(call peer,no-twins capture lines keys)
+$(BUILD)/tests/peers/tcp-peer: $(call peer,tcp-peer)
 $(PEERS):
 	@mkdir -p $(@D)
 	$(QUIET_LD)gcc $^ -lssl -lcrypto -lpthread -o $@
 # A function that keeps connections of its manifest's, and images of it with each manifest there is.
-$(BUILD)/tests/peers/tcp-peer: $(call peer,tcp-peer)
 $(BUILD)/tests/guest/keeper: $(call musl,tests/guest/keeper.c) $(BUILD)/libfunction.a
 	@mkdir -p $(@D)
 	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
@@ -550,16 +555,16 @@ CYCLES ?= 5000
 soak: $(BUILD)/hostvmm $(IMAGES) $(KERNEL)/vmlinux | $(HOST_PARTS)
 	@tests/soak/clones.sh $(BUILD) $(CYCLES)
 
-bench: $(BUILD)/hostvmm $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(BUILD)/kvmhost-count \
-	$(BUILD)/tests/bench/stamp $(BUILD)/tests/bench/probe $(PEERS) $(BUILD)/tests/data/keeper-bench.erofs \
-	$(KERNEL)/vmlinux | build/.packages-kvmhost build/.packages-test
-	@tests/bench/run.sh $(BUILD)
 # Clones that carry on over TLS connections of their own: some three seconds each in the emulated host.
 CLONES ?= 100
 soak-tls: $(BUILD)/hostvmm $(PEERS) $(BUILD)/tests/data/keeper-keeper.erofs $(KERNEL)/vmlinux | $(HOST_PARTS)
 	@tests/soak/tls.sh $(BUILD) $(CLONES)
 .PHONY: soak-tls
 
+bench: $(BUILD)/hostvmm $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(BUILD)/kvmhost-count \
+	$(BUILD)/tests/bench/stamp $(BUILD)/tests/bench/probe $(PEERS) $(BUILD)/tests/data/keeper-bench.erofs \
+	$(KERNEL)/vmlinux | build/.packages-kvmhost build/.packages-test
+	@tests/bench/run.sh $(BUILD)
 
 # ---- set-up: packages and third-party parts, each once ----------------------------------------------------------------
 build/.packages-%: .setup/versions .setup/packages.sh
