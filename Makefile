@@ -179,6 +179,7 @@ $(patsubst %,$(BUILD)/tests/unit/tls/upstream%,_test _failure_test): | $(TLS_CER
 # The table of connections, against upstreams in memory.
 TLS_TABLE_SOURCES := agent/tls/connections.c agent/tls/pool.c agent/tls/report.c agent/tls/door.c agent/tls/loopback.c \
 	agent/tls/local.c agent/tls/pump.c agent/tls/ask.c agent/tls/turn.c
+AGENT_TLS_SOURCES += $(TLS_TABLE_SOURCES)
 TLS_TABLE_TEST_SOURCES := tests/unit/tls/connections_stage.c tests/unit/tls/fake_upstream.c agent/tls/manifest.c \
 	$(TLS_TABLE_SOURCES) $(BASE_SOURCES)
 $(foreach part,local pool ask turn,$(eval $(call unit_test,tls/connections_$(part)_test,\
@@ -205,7 +206,7 @@ $(eval $(call unit_test,agent_confine_test,tests/unit/agent/confine_test.c agent
 # What the agent does to its guest around a snapshot, and what it tells the audit.
 AGENT_RESUME_SOURCES := agent/resume.c agent/resume/clock.c agent/resume/page.c agent/resume/identity.c agent/resume/secrets.c \
 	agent/resume/netlink.c agent/resume/sockets.c agent/drbg.c agent/facts.c agent/facts_net.c agent/facts_process.c \
-	$(AGENT_NET_SOURCES)
+	$(AGENT_NET_SOURCES) $(AGENT_TLS_SOURCES)
 $(eval $(call musl_program,agent,agent/main.c $(AGENT_PROCESS_SOURCES) $(AGENT_SOURCES) $(AGENT_RESUME_SOURCES) $(PROTO_SOURCES) \
 	$(BASE_SOURCES),$(THIRD)/lib/libcbor.a $(THIRD)/lib/libbearssl.a))
 # The same agent with a step of a resume made to fail, for tests in a VM: its own table in place of the real one.
@@ -234,13 +235,14 @@ $(BUILD)/tests/agent/http-function: $(BUILD)/tests/guest/http-function
 	@mkdir -p $(@D)
 	@cp $< $@
 AGENT_STAGE_SOURCES := tests/unit/agent/stage.c tests/unit/agent/talk.c tests/unit/agent/fake_process.c \
-	tests/unit/agent/fake_resume.c \
+	tests/unit/agent/fake_resume.c tests/unit/agent/fake_connections.c \
 	$(AGENT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES)
 AGENT_SNAPSHOT_SOURCES := tests/unit/agent/snapshot_stage.c tests/unit/agent/snapshot_talk.c $(AGENT_STAGE_SOURCES)
 $(eval $(call unit_test,agent_session_test,tests/unit/agent/session_test.c $(AGENT_STAGE_SOURCES)))
 $(eval $(call unit_test,agent_session_flow_test,tests/unit/agent/session_flow_test.c $(AGENT_STAGE_SOURCES)))
 $(eval $(call unit_test,agent_session_checkpoint_test,tests/unit/agent/session_checkpoint_test.c \
 	$(AGENT_SNAPSHOT_SOURCES)))
+$(eval $(call unit_test,agent_session_drain_test,tests/unit/agent/session_drain_test.c $(AGENT_SNAPSHOT_SOURCES)))
 $(eval $(call unit_test,agent_session_resume_test,tests/unit/agent/session_resume_test.c \
 	$(AGENT_SNAPSHOT_SOURCES)))
 $(eval $(call unit_test,agent_session_clone_test,tests/unit/agent/session_clone_test.c \
@@ -416,7 +418,7 @@ $(eval $(call musl_program,tests/bench/probe,tests/bench/probe.c $(filter-out ho
 $(BUILD)/tests/bench/probe: $(BUILD)/musl/hostvmm/boot/initramfs.o
 
 # Peers of the network tests, and what judges their evidence: programs of the machine's own libc and OpenSSL.
-PEERS := $(patsubst %,$(BUILD)/tests/peers/%,tls-peer keys-in-snapshot no-twins tcp-peer)
+PEERS := $(patsubst %,$(BUILD)/tests/peers/%,tls-peer keys-in-snapshot no-twins tcp-peer dns-peer)
 peer = $(patsubst %,$(BUILD)/peer-objects/tests/peers/%.o,$(1))
 $(BUILD)/peer-objects/%.o: %.c | $(THIRD)/stamp build/.packages-build
 	@mkdir -p $(@D)
@@ -425,6 +427,7 @@ $(BUILD)/tests/peers/tls-peer: $(call peer,tls-peer peer-serve peer-watch keys)
 $(BUILD)/tests/peers/keys-in-snapshot: $(call peer,keys-in-snapshot lines keys) $(THIRD)/lib/libbearssl-host.a
 $(BUILD)/tests/peers/no-twins: $(call peer,no-twins capture lines keys)
 $(BUILD)/tests/peers/tcp-peer: $(call peer,tcp-peer)
+$(BUILD)/tests/peers/dns-peer: $(call peer,dns-peer)
 $(PEERS):
 	@mkdir -p $(@D)
 	$(QUIET_LD)gcc $^ -lssl -lcrypto -lpthread -o $@
@@ -493,7 +496,7 @@ $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
 # What the integration tests are given besides the guests: texts, kernels not ours, images made to fail.
 TEST_DATA := $(patsubst %,$(BUILD)/tests/data/%,GPL-3 rngtest debian.release overlay.ext4 agents.erofs init-exit.erofs \
 	init-crash.erofs init-fail.erofs http-function.erofs net-function.erofs) \
-	$(patsubst %,$(BUILD)/tests/data/fault-%.erofs,entropy clock sockets identity network secrets generation)
+	$(patsubst %,$(BUILD)/tests/data/fault-%.erofs,entropy clock sockets identity network secrets connections generation)
 $(BUILD)/tests/data/GPL-3: /usr/share/common-licenses/GPL-3
 	@mkdir -p $(@D)
 	@cp $< $@

@@ -332,6 +332,10 @@ int engine_pump(struct upstream_engine *engine, int fd, enum engine_way way, uin
             received = receive_some(engine, fd, &receive_error);
         if (sent != STEP_DONE && received != STEP_DONE)
             break;
+        if (!engine->opened && engine_is_open(engine)) {
+            engine->opened = true; /* the owner hears of this before it hears of an end */
+            break;
+        }
     }
     *wants = (uint32_t)(sent != STEP_NONE && engine_has_output(engine) ? EPOLLOUT : 0) |
              (uint32_t)(engine_can_receive(engine) ? EPOLLIN : 0);

@@ -32,6 +32,7 @@ struct upstream_engine {
     const struct upstream_plan *plan;
     const char *protocols[MANIFEST_ALPN_MAX];
     br_ssl_session_parameters offered; /* session_id_len 0: none */
+    bool opened;                       /* the handshake has been over */
     int send_error;                    /* the socket takes nothing any more */
     size_t in_used, out_used;          /* of the buffers, ever */
     uint8_t in[ENGINE_IN_BYTES], out[ENGINE_OUT_BYTES];

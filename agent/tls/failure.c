@@ -177,6 +177,8 @@ static int of_alert(const struct upstream_engine *engine, int alert, char *why)
 static int of_version(const struct upstream_engine *engine, char *why)
 {
     unsigned version = engine->client.eng.version_in;
+    if (!version)
+        return say(why, -EPROTO, "what the server sent is not TLS: does it speak TLS on this port?");
     if (version == BR_TLS10 || version == BR_TLS11)
         return say(why, -EPROTO, "server speaks TLS 1.%u; 1.2 is what is spoken here", version - BR_TLS10);
     return say(why, -EPROTO,
@@ -227,16 +229,15 @@ int failure_of_engine(const struct upstream_engine *engine, char *why)
 
 int failure_of_socket(const struct upstream_engine *engine, int error, char *why)
 {
-    bool open = engine_is_open(engine) || engine->client.eng.application_data;
     if (error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH)
         return say(why, -error, "server is no longer reached: %s", strerror(error));
     if (error && error != EPIPE && error != ECONNRESET)
         return say(why, -error, "the connection failed: %s", strerror(error));
-    if (!open && engine->no_certificate.asked)
+    if (!engine->opened && engine->no_certificate.asked)
         return say(why, -ECONNRESET,
                    "server %s in mid-handshake, after it asked for a client certificate and got none",
                    error ? "reset the connection" : "ended the connection");
-    if (!open)
+    if (!engine->opened)
         return say(why, -ECONNRESET, "server %s in mid-handshake",
                    error ? "reset the connection" : "ended the connection");
     if (error)

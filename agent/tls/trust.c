@@ -33,16 +33,20 @@ static void start_cert(const br_x509_class **context, uint32_t length)
     trust->minimal.vtable->start_cert(&trust->minimal.vtable, length);
 }
 
-/* Hand bytes on, and note it when they made the chain fail. */
+/* Once, when the chain has failed: at which certificate. */
+static void note_failure(struct trust *trust)
+{
+    if (!trust->minimal.err || trust->minimal.err == BR_ERR_X509_OK || trust->failed)
+        return;
+    trust->failed = true;
+    trust->failed_at = trust->count;
+    trust->at_fault = trust->read;
+}
+
 static void pass(struct trust *trust, const uint8_t *data, size_t size)
 {
-    if (!trust->minimal.err)
-        trust->minimal.vtable->append(&trust->minimal.vtable, data, size);
-    if (trust->minimal.err && trust->minimal.err != BR_ERR_X509_OK && !trust->failed) {
-        trust->failed = true;
-        trust->failed_at = trust->count;
-        trust->at_fault = trust->read;
-    }
+    trust->minimal.vtable->append(&trust->minimal.vtable, data, size);
+    note_failure(trust);
 }
 
 static void read_head(struct trust *trust)
@@ -88,7 +92,7 @@ static void end_cert(const br_x509_class **context)
 {
     struct trust *trust = trust_of(context);
     trust->minimal.vtable->end_cert(&trust->minimal.vtable);
-    pass(trust, NULL, 0);
+    note_failure(trust);
 }
 
 static unsigned end_chain(const br_x509_class **context)
