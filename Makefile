@@ -440,7 +440,10 @@ $(KEEPERS): $(BUILD)/tests/data/keeper-%.erofs: tests/peers/manifests/% $(BUILD)
 		$(BUILD)/init $(BUILD)/agent tests/support/keeper-image.sh $(ROOTFS_SCRIPTS)
 	@mkdir -p $(@D)
 	@tests/support/keeper-image.sh $(BUILD) $* $@
-integration-parts: $(PEERS) $(KEEPERS)
+$(BUILD)/tests/peers/nginx: tests/support/nginx.sh
+	@mkdir -p $(@D)
+	@tests/support/nginx.sh $@
+integration-parts: $(PEERS) $(BUILD)/tests/peers/nginx $(KEEPERS)
 SCRIPT_TESTS += tests/peers/selftest.sh
 script-parts: $(PEERS) $(TLS_CERTS)/ca.pem
 -include $(shell find $(BUILD)/peer-objects -name '*.d' 2>/dev/null)
