@@ -186,6 +186,7 @@ static int try_addresses(struct upstream *upstream)
 
 static int next_address(struct upstream *upstream, int error)
 {
+    upstream->waiting = false;
     note_address(upstream, error);
     drop_socket(upstream, true);
     if (clock_monotonic_ns() >= upstream->deadline_ns)
@@ -209,10 +210,21 @@ static void on_resolved(void *context, int error)
 
 /* ---- events */
 
+/* Connected, and held: nothing is wanted of the socket until the release, or the deadline. */
+static int wait_for_release(struct upstream *upstream)
+{
+    upstream->waiting = true;
+    arm(upstream, 1);
+    return want(upstream, 0);
+}
+
 static void on_connected(struct upstream *upstream)
 {
     int error = upstream_socket_error(upstream->fd);
-    error = error ? next_address(upstream, error) : begin_handshake(upstream);
+    if (error)
+        error = next_address(upstream, error);
+    else
+        error = upstream->held ? wait_for_release(upstream) : begin_handshake(upstream);
     bool underway = upstream->state == UPSTREAM_CONNECTING || upstream->state == UPSTREAM_HANDSHAKING;
     if (error || !underway)
         tell(upstream);
@@ -247,8 +259,13 @@ static void on_timeout(struct upstream *upstream)
         fail(upstream, -ETIMEDOUT);
         break;
     case UPSTREAM_CONNECTING:
-        if (next_address(upstream, -ETIMEDOUT) == 0)
+        if (!upstream->waiting && next_address(upstream, -ETIMEDOUT) == 0)
             return;
+        if (!upstream->waiting)
+            break;
+        snprintf(upstream->why, sizeof upstream->why,
+                 "the handshake of another connection, waited for, was not over within %u ms", limit_ms);
+        fail(upstream, -ETIMEDOUT);
         break;
     case UPSTREAM_HANDSHAKING:
         snprintf(upstream->why, sizeof upstream->why, "server did not finish the handshake within %u ms",
@@ -289,10 +306,11 @@ static void on_timer(void *context, uint32_t events)
 
 /* ---- the owner's calls */
 
-int upstream_begin(struct upstream *upstream, struct loop *loop, const struct upstream_plan *plan,
-                   upstream_changed *changed, void *context)
+static int begin(struct upstream *upstream, struct loop *loop, const struct upstream_plan *plan,
+                 upstream_changed *changed, void *context, bool held)
 {
     memset(upstream, 0, sizeof *upstream);
+    upstream->held = held;
     upstream->loop = loop;
     upstream->plan = plan;
     upstream->changed = changed;
@@ -318,6 +336,29 @@ int upstream_begin(struct upstream *upstream, struct loop *loop, const struct up
         return try_addresses(upstream);
     arm(upstream, 1);
     return 0;
+}
+
+int upstream_begin(struct upstream *upstream, struct loop *loop, const struct upstream_plan *plan,
+                   upstream_changed *changed, void *context)
+{
+    return begin(upstream, loop, plan, changed, context, false);
+}
+
+int upstream_begin_held(struct upstream *upstream, struct loop *loop, const struct upstream_plan *plan,
+                        upstream_changed *changed, void *context)
+{
+    return begin(upstream, loop, plan, changed, context, true);
+}
+
+void upstream_release(struct upstream *upstream)
+{
+    upstream->held = false;
+    if (upstream->state != UPSTREAM_CONNECTING || !upstream->waiting)
+        return;
+    upstream->waiting = false;
+    (void)begin_handshake(upstream);
+    if (upstream->state != UPSTREAM_HANDSHAKING)
+        tell_later(upstream);
 }
 
 /* What a call of the owner's found out is told from the loop. */

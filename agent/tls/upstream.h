@@ -88,6 +88,8 @@ struct upstream {
     struct loop_source timer;
     uint64_t deadline_ns;
     bool telling; /* `changed` is due, from the loop */
+    bool held;    /* until upstream_release */
+    bool waiting; /* for that: connected */
 };
 
 /* `upstream` is zeroed or was upstream_fini'd. 0, or -errno with `why` set: FAILED, `changed` not called. */
@@ -98,7 +100,7 @@ int upstream_begin(struct upstream *upstream, struct loop *loop, const struct up
  * others of its name first let one of them get a session to resume. The deadline runs on. */
 int upstream_begin_held(struct upstream *upstream, struct loop *loop, const struct upstream_plan *plan,
                         upstream_changed *changed, void *context);
-void upstream_release(struct upstream *upstream); /* safe in any state; may call `changed` */
+void upstream_release(struct upstream *upstream); /* safe in any state */
 
 /* Bytes taken (0: no room now, `changed` comes when there is), or -errno when not OPEN. They are on their way
  * at once; upstream_flush has nothing to do but to try the socket again. */
