@@ -139,8 +139,9 @@ $(BUILD)/function-exec: $(call musl,agent/function/exec.c) $(BUILD)/libfunction.
 $(eval $(call unit_test,function_test,tests/unit/function/function_test.c $(FUNCTION_LIBRARY_SOURCES)))
 $(eval $(call unit_test,function_hooks_test,tests/unit/function/hooks_test.c $(FUNCTION_LIBRARY_SOURCES)))
 $(eval $(call unit_test,function_connect_test,tests/unit/function/connect_test.c agent/function/connect.c agent/base/fd.c))
-# The test includes the example's source.
+# These include the example's source.
 $(eval $(call unit_test,function_keepalive_test,tests/unit/function/keepalive_test.c $(FUNCTION_LIBRARY_SOURCES)))
+$(eval $(call fuzz_target,keepalive,tests/fuzz/keepalive.c $(FUNCTION_LIBRARY_SOURCES)))
 SCRIPT_TESTS += tests/unit/function/local.test.sh
 
 # The HTTP form of the function contract, as far as bytes go.

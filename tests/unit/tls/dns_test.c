@@ -177,19 +177,27 @@ static void answers_from_elsewhere_do_not_arrive(void **state)
     assert_false(is_done);
 }
 
+static void silent_servers_are_asked_in_turn(void **state)
+{
+    (void)state;
+    know_servers(3);
+    dns_settings.try_ms = 5;
+    assert_int_equal(begin("a.example.com", PATIENCE), 0);
+    while (servers[0].asked < 4 || servers[1].asked < 4 || servers[2].asked < 4)
+        assert_true(loop_run_once(&loop, 30000) > 0);
+    assert_false(is_done);
+}
+
 static void silence_ends_at_the_deadline(void **state)
 {
     (void)state;
     know_servers(3);
-    dns_settings.try_ms = 20;
     const uint64_t begun = clock_monotonic_ns();
-    assert_int_equal(look_up("a.example.com", 250 * MS), -ETIMEDOUT);
-    assert_true(clock_monotonic_ns() - begun >= 250 * MS);
+    assert_int_equal(look_up("a.example.com", 50 * MS), -ETIMEDOUT);
+    assert_true(clock_monotonic_ns() - begun >= 50 * MS);
     assert_string_equal(lookup.why,
                         "DNS gave no answer for a.example.com in time (asked 127.0.0.1, 127.0.0.2, "
                         "127.0.0.3)");
-    for (unsigned i = 0; i < 3; i++)
-        assert_true(servers[i].asked >= 2);
 }
 
 static void ids_and_ports_are_fresh(void **state)
@@ -330,6 +338,7 @@ int main(void)
         TEST(tcp_that_fails_is_followed_by_the_next),
         TEST(answers_to_others_are_passed_over),
         TEST(answers_from_elsewhere_do_not_arrive),
+        TEST(silent_servers_are_asked_in_turn),
         TEST(silence_ends_at_the_deadline),
         TEST(ids_and_ports_are_fresh),
         TEST(one_family_is_enough),
