@@ -20,7 +20,9 @@
 #include "agent/base/loop.h"
 #include "hostvmm/device/lifecycle.h"
 #include "hostvmm/device/serial.h"
+#include "hostvmm/device/net/backend.h"
 #include "hostvmm/device/virtio/blk.h"
+#include "hostvmm/device/virtio/net.h"
 #include "hostvmm/device/virtio/rng.h"
 #include "hostvmm/device/virtio/vsock.h"
 #include "hostvmm/device/vmgenid.h"
@@ -46,6 +48,7 @@ struct devices {
     struct virtio_blk blk;
     struct virtio_rng rng;
     struct virtio_vsock vsock;
+    struct virtio_net net;
 };
 
 static struct state_writer sound; /* the state of devices that a driver has brought up */
@@ -72,21 +75,26 @@ static void make(struct devices *made)
     static const struct serial_ops serial_ops = {.transmit = drop_byte, .input_wanted = nothing};
     static const struct lifecycle_ops lifecycle_ops = {
         .stage = drop_stage, .power_off = nothing, .reset = nothing};
+    static const struct virtio_net_plan plan = {.mac = {0x52, 0x54, 0, 0, 0, 1}, .mtu = 1400};
     const int fd = memfd_create("fuzz", MFD_CLOEXEC);
+    struct net_backend nowhere;
     guest_memory_over(&made->memory, ram, sizeof ram);
     if (fd < 0 || ftruncate(fd, FILE_BYTES) < 0 || loop_init(&made->loop) < 0 ||
         serial_init(&made->serial, &serial_ops, NULL) < 0 ||
         vmgenid_init(&made->vmgenid, &made->memory, gpa_of(VMGENID_AT)) < 0 ||
         virtio_blk_init(&made->blk, &made->memory, fd, false, "fuzz") < 0 ||
         virtio_rng_init(&made->rng, &made->memory, &made->loop) < 0 ||
-        virtio_vsock_init(&made->vsock, &made->memory, &made->loop, NULL, 3) < 0)
+        virtio_vsock_init(&made->vsock, &made->memory, &made->loop, NULL, 3) < 0 ||
+        net_none_open(&nowhere) < 0 || virtio_net_init(&made->net, &made->memory, &nowhere, &plan) < 0)
         abort();
     lifecycle_init(&made->lifecycle, &lifecycle_ops, NULL);
     made->blk.serve_by_hand = true;
+    made->net.serve_by_hand = true;
 }
 
 static void unmake(struct devices *made)
 {
+    virtio_net_fini(&made->net);
     virtio_vsock_fini(&made->vsock);
     virtio_rng_fini(&made->rng);
     virtio_blk_fini(&made->blk);
@@ -97,28 +105,30 @@ static void unmake(struct devices *made)
 
 static void save(struct devices *made, struct state_writer *out)
 {
-    state_put_map(out, NULL, 6);
+    state_put_map(out, NULL, 7);
     serial_save(&made->serial, out, "serial");
     lifecycle_save(&made->lifecycle, out, "lifecycle");
     vmgenid_save(&made->vmgenid, out, "vmgenid");
     virtio_blk_save(&made->blk, out, "blk");
     virtio_rng_save(&made->rng, out, "rng");
     virtio_vsock_save(&made->vsock, out, "vsock");
+    virtio_net_save(&made->net, out, "net");
 }
 
 static int load(struct devices *made, const uint8_t *data, size_t size)
 {
     struct state_reader in;
     state_reader_init(&in, data, size);
-    state_get_map(&in, NULL, 6);
+    state_get_map(&in, NULL, 7);
     serial_load(&made->serial, &in, "serial");
     lifecycle_load(&made->lifecycle, &in, "lifecycle");
     vmgenid_load(&made->vmgenid, &in, "vmgenid");
     virtio_blk_load(&made->blk, &in, "blk");
     virtio_rng_load(&made->rng, &in, "rng");
     virtio_vsock_load(&made->vsock, &in, "vsock");
+    virtio_net_load(&made->net, &in, "net");
     state_end(&in);
-    if (in.failed && made->vsock.device.active)
+    if (in.failed && made->net.device.active)
         abort(); /* the last one of all: nothing of it may count */
     return state_reader_finish(&in);
 }
@@ -155,6 +165,7 @@ static void start(void)
     bring_up(&made.blk.device, 0);
     bring_up(&made.rng.device, QUEUE_BYTES);
     bring_up(&made.vsock.device, 2 * QUEUE_BYTES);
+    bring_up(&made.net.device, 5 * QUEUE_BYTES);
     save(&made, &sound);
     unmake(&made);
     if (sound.failed)
@@ -168,6 +179,7 @@ static void serve(struct devices *made)
     virtio_device_revive(&made->blk.device);
     virtio_device_revive(&made->rng.device);
     virtio_device_revive(&made->vsock.device);
+    virtio_device_revive(&made->net.device);
     serial_revive(&made->serial);
     virtio_vsock_reset_connections(&made->vsock);
     vmgenid_guest_ready(&made->vmgenid);
@@ -175,6 +187,7 @@ static void serve(struct devices *made)
         serial_bus_ops.read(&made->serial, i, bytes, 1);
     (void)virtio_vsock_connect(&made->vsock, 1024, &fd);
     virtio_blk_serve(&made->blk);
+    virtio_net_serve(&made->net);
     for (unsigned i = 0; i < TURNS && loop_run_once(&made->loop, 0) > 0; i++)
         continue;
     if (fd >= 0)
@@ -189,6 +202,7 @@ static void save_and_load_again(struct devices *made)
     struct state_writer out;
     state_writer_init(&out);
     (void)virtio_blk_pause(&made->blk);
+    virtio_device_pause(&made->net.device);
     save(made, &out);
     make(&other);
     if (out.failed || load(&other, out.data, out.size_bytes) < 0)

@@ -232,7 +232,7 @@ static enum rx_end discard_one(struct virtio_net *net)
 
 void net_rx_drain(struct virtio_net *net)
 {
-    for (unsigned i = 0; i < DRAIN_FRAMES && !net->gone && !net_stopping(net); i++)
+    for (unsigned i = 0; i < DRAIN_FRAMES && !net->gone; i++)
         if (discard_one(net) != RX_DONE)
             return;
 }
@@ -262,5 +262,7 @@ bool net_rx_turn(struct virtio_net *net)
         end = one(net);
     net->rx_starved = end == RX_STARVED;
     virtio_device_signal(device, queue);
+    if (end == RX_STOPPED && net->gone)
+        return true; /* what waits to be sent is to be dropped now */
     return end == RX_DONE && !net_stopping(net);
 }

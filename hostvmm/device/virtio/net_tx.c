@@ -44,14 +44,14 @@ static bool header_sane(const struct virtio_net *net, struct virtio_net_hdr_v1 *
 /* A frame while the gate is shut or the link down. Whether it opens the gate; it is in `copy` then, whole. */
 static bool announces(struct virtio_net *net, struct virtq_chain *chain, uint8_t *copy, size_t *copied)
 {
-    if (__atomic_load_n(&net->open, __ATOMIC_RELAXED) || chain->readable_bytes > NET_ANNOUNCE_BYTES)
-        return false;
+    if (!__atomic_load_n(&net->link_up, __ATOMIC_RELAXED) || chain->readable_bytes > NET_ANNOUNCE_BYTES)
+        return false; /* nobody would hear it */
     *copied = virtq_chain_read(chain, copy, NET_ANNOUNCE_BYTES);
     if (!net_gate_announces(net->config.mac, copy, *copied))
         return false;
     net_rx_drain(net); /* what came for whoever was here before */
     __atomic_store_n(&net->open, true, __ATOMIC_RELEASE);
-    return !net->gone && net_passing(net);
+    return net_passing(net);
 }
 
 static enum tx_end offer(struct virtio_net *net, const struct iovec *parts, unsigned count,
