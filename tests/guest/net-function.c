@@ -3,7 +3,7 @@
  * words say:
  *
  *   show                     interfaces, their MAC addresses, MTUs, addresses; routes; the resolver's file
- *   dial ADDRESS PORT BYTES  connect, send as many bytes, end, answer with what comes back
+ *   dial ADDRESS PORT BYTES  connect, send as many bytes, end, answer with the line that comes back
  *   stream ADDRESS PORT      connect, and send for ever from a thread of its own
  *   streamed                 how that goes
  */
@@ -173,6 +173,9 @@ static int talk(int fd, size_t bytes, struct function_reply *reply)
             return 1;
         }
         (void)function_reply_write(reply, block, (size_t)n);
+        if (block[n - 1] == '\n')
+            return 0; /* the line is whole; not every passt says the end of a connection that we ended first
+                       */
     }
 }
 

@@ -111,6 +111,18 @@ test_net_mtu_holds_on_both_sides() {
     grep -q 'mss 8960' "$DIR/t0.frames" || fail "no segment of 8960 bytes is on offer"
 }
 
+passt_up() { # name
+    passt --foreground --stderr --socket "$DIR/wire/$1" --address 192.0.2.2 --netmask 24 --gateway 192.0.2.1 --mtu 1500 \
+        --tcp-ports none --udp-ports none --ipv4-only >"$DIR/passt.$1" 2>&1 &
+    echo $! >>"$DIR/pids"
+    turns=0
+    until [ -S "$DIR/wire/$1" ]; do
+        turns=$((turns + 1))
+        [ $turns -lt 200 ] || fail "passt does not start: $(cat "$DIR/passt.$1")"
+        sleep 0.1
+    done
+}
+
 test_net_through_passt() {
     # passt wants to see a way out, though nothing goes there: the gateway's address is the host's loopback behind it.
     net link set lo up
@@ -119,17 +131,17 @@ test_net_through_passt() {
     net link set out0 up
     net link set out1 up
     net route add default via 198.51.100.2
+    mkdir -m 777 "$DIR/wire" # passt makes its socket as nobody
+    passt_up original
+    passt_up clone
     peer_up 5000
-    passt --foreground --socket "$DIR/passt.sock" --address 192.0.2.2 --netmask 24 --gateway 192.0.2.1 --mtu 1500 \
-        --tcp-ports none --udp-ports none --ipv4-only >"$DIR/passt" 2>&1 &
-    echo $! >>"$DIR/pids"
-    turns=0
-    until [ -S "$DIR/passt.sock" ]; do
-        turns=$((turns + 1))
-        [ $turns -lt 200 ] || fail "passt does not start: $(cat "$DIR/passt")"
-        sleep 0.1
-    done
-    vm_start net-function --net "stream=$DIR/passt.sock,address=192.0.2.2/24,gateway=192.0.2.1"
+    vm_start net-function --net "stream=$DIR/wire/original,address=192.0.2.2/24,gateway=192.0.2.1" --control "$DIR/control.sock"
+    invoke -t 'dial 192.0.2.1 5000 1000000'
+    expect "invoke's exit code" "$code" 0
+    expect_text "$DIR/answer" '1000000 bytes'
+    snapshot_asked "$SNAP" --stop
+    vm_end 0
+    clone_start --net "stream=$DIR/wire/clone"
     invoke -t 'dial 192.0.2.1 5000 1000000'
     expect "invoke's exit code" "$code" 0
     expect_text "$DIR/answer" '1000000 bytes'
