@@ -124,7 +124,7 @@ static void take_ready(struct session *session, const struct proto_message *mess
         bad_channel(session, "it sent a message that is not an answer");
 }
 
-/* Its hooks run: it says how they ended, and nothing else. */
+/* Its hooks run, or have run: it says how they ended, once, and nothing else. */
 static void take_hooks(struct session *session, const struct proto_message *message)
 {
     if (message->type == PROTO_QUIESCED && session->state == LIFECYCLE_QUIESCING)
@@ -143,7 +143,8 @@ static enum session_take take_message(struct session *session, const struct prot
         take_starting(session, message);
     else if (session->state == LIFECYCLE_READY)
         take_ready(session, message);
-    else if (session->state == LIFECYCLE_QUIESCING || session->state == LIFECYCLE_RESUMING)
+    else if (session->state == LIFECYCLE_QUIESCING || session->state == LIFECYCLE_DRAINING ||
+             session->state == LIFECYCLE_RESUMING)
         take_hooks(session, message);
     else if (message->type == PROTO_RESPONSE)
         return take_response(session, message);

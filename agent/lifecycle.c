@@ -33,10 +33,17 @@ static const struct lifecycle_step table[LIFECYCLE_STATE_COUNT][LIFECYCLE_EVENT_
             },
         [LIFECYCLE_QUIESCING] =
             {
-                [LIFECYCLE_QUIESCED] = {LIFECYCLE_FREEZING, LIFECYCLE_FREEZE},
+                [LIFECYCLE_QUIESCED] = {LIFECYCLE_DRAINING, LIFECYCLE_DRAIN},
                 [LIFECYCLE_DECLINED] = {LIFECYCLE_READY, LIFECYCLE_TELL_DECLINED},
                 [LIFECYCLE_FAILED] = {LIFECYCLE_ENDING, LIFECYCLE_FAIL_QUIESCE},
                 [LIFECYCLE_RESUME] = {LIFECYCLE_ENDING, LIFECYCLE_REPLACE},
+                [LIFECYCLE_STOP] = {LIFECYCLE_STOPPING, LIFECYCLE_TERMINATE},
+            },
+        [LIFECYCLE_DRAINING] =
+            {
+                [LIFECYCLE_DRAINED] = {LIFECYCLE_FREEZING, LIFECYCLE_FREEZE},
+                [LIFECYCLE_FAILED] = {LIFECYCLE_ENDING, LIFECYCLE_FAIL_QUIESCE},
+                [LIFECYCLE_RESUME] = {LIFECYCLE_HOLDING, LIFECYCLE_HOLD},
                 [LIFECYCLE_STOP] = {LIFECYCLE_STOPPING, LIFECYCLE_TERMINATE},
             },
         [LIFECYCLE_FREEZING] =
@@ -109,12 +116,12 @@ static const struct lifecycle_step table[LIFECYCLE_STATE_COUNT][LIFECYCLE_EVENT_
 static const char *const state_names[LIFECYCLE_STATE_COUNT] = {
     [LIFECYCLE_DOWN] = "down",           [LIFECYCLE_STARTING] = "starting",
     [LIFECYCLE_READY] = "ready",         [LIFECYCLE_RUNNING] = "running",
-    [LIFECYCLE_QUIESCING] = "quiescing", [LIFECYCLE_FREEZING] = "freezing",
-    [LIFECYCLE_FROZEN] = "frozen",       [LIFECYCLE_HOLDING] = "holding",
-    [LIFECYCLE_STEPPING] = "stepping",   [LIFECYCLE_RENEWING] = "renewing",
-    [LIFECYCLE_RESUMING] = "resuming",   [LIFECYCLE_UNRESUMED] = "unresumed",
-    [LIFECYCLE_ENDING] = "ending",       [LIFECYCLE_STOPPING] = "stopping",
-    [LIFECYCLE_STOPPED] = "stopped",
+    [LIFECYCLE_QUIESCING] = "quiescing", [LIFECYCLE_DRAINING] = "draining",
+    [LIFECYCLE_FREEZING] = "freezing",   [LIFECYCLE_FROZEN] = "frozen",
+    [LIFECYCLE_HOLDING] = "holding",     [LIFECYCLE_STEPPING] = "stepping",
+    [LIFECYCLE_RENEWING] = "renewing",   [LIFECYCLE_RESUMING] = "resuming",
+    [LIFECYCLE_UNRESUMED] = "unresumed", [LIFECYCLE_ENDING] = "ending",
+    [LIFECYCLE_STOPPING] = "stopping",   [LIFECYCLE_STOPPED] = "stopped",
 };
 
 static const char *const event_names[LIFECYCLE_EVENT_COUNT] = {
@@ -122,9 +129,10 @@ static const char *const event_names[LIFECYCLE_EVENT_COUNT] = {
     [LIFECYCLE_INVOKE] = "invoke",     [LIFECYCLE_ANSWERED] = "answered",
     [LIFECYCLE_FAILED] = "failed",     [LIFECYCLE_CHECKPOINT] = "checkpoint",
     [LIFECYCLE_QUIESCED] = "quiesced", [LIFECYCLE_DECLINED] = "declined",
-    [LIFECYCLE_FROZE] = "froze",       [LIFECYCLE_RESUME] = "resume",
-    [LIFECYCLE_STEPPED] = "stepped",   [LIFECYCLE_RESUMED] = "resumed",
-    [LIFECYCLE_GONE] = "gone",         [LIFECYCLE_STOP] = "stop",
+    [LIFECYCLE_DRAINED] = "drained",   [LIFECYCLE_FROZE] = "froze",
+    [LIFECYCLE_RESUME] = "resume",     [LIFECYCLE_STEPPED] = "stepped",
+    [LIFECYCLE_RESUMED] = "resumed",   [LIFECYCLE_GONE] = "gone",
+    [LIFECYCLE_STOP] = "stop",
 };
 
 struct lifecycle_step lifecycle_step(enum lifecycle_state state, enum lifecycle_event event)
@@ -138,7 +146,7 @@ struct lifecycle_step lifecycle_step(enum lifecycle_state state, enum lifecycle_
 bool lifecycle_listens(enum lifecycle_state state)
 {
     return state == LIFECYCLE_STARTING || state == LIFECYCLE_READY || state == LIFECYCLE_RUNNING ||
-           state == LIFECYCLE_QUIESCING || state == LIFECYCLE_RESUMING;
+           state == LIFECYCLE_QUIESCING || state == LIFECYCLE_DRAINING || state == LIFECYCLE_RESUMING;
 }
 
 const char *lifecycle_state_name(enum lifecycle_state state)

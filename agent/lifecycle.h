@@ -13,15 +13,15 @@
  *
  * Around a snapshot (PROTOCOL.md, "Across a snapshot"), from READY and back to it:
  *
- *            CHECKPOINT              QUIESCED             FROZE              RESUME
- *      READY ----------> QUIESCING ----------> FREEZING --------> FROZEN ----------------+
- *        | ^                 |   DECLINED          | RESUME                              v
- *        | +-----------------+                     v              FROZE               STEPPING
- *        +------------------------- RESUME ---> HOLDING -------------------------------> |   |
- *                  RESUMED                               STEPPED                         |   |
- *      READY <----------------- RESUMING <-----------------------------------------------+   |
- *                                   |                    FAILED                              |
- *                                   +---------------------------------> UNRESUMED <----------+
+ *            CHECKPOINT              QUIESCED             DRAINED             FROZE            RESUME
+ *      READY ----------> QUIESCING ----------> DRAINING ---------> FREEZING -------> FROZEN --------+
+ *        | ^                 |   DECLINED          | RESUME            | RESUME                     v
+ *        | +-----------------+                     v                   v          FROZE          STEPPING
+ *        +------------------------- RESUME ---> HOLDING <--------------+ ------------------------> |   |
+ *                  RESUMED                               STEPPED                                   |   |
+ *      READY <----------------- RESUMING <---------------------------------------------------------+   |
+ *                                   |                    FAILED                                        |
+ *                                   +---------------------------------> UNRESUMED <--------------------+
  *
  *      DOWN -- RESUME --> RENEWING -- STEPPED --> STARTING      (FAILED --> UNRESUMED)
  *
@@ -45,7 +45,8 @@ enum lifecycle_state {
     LIFECYCLE_READY,     /* waiting for an event */
     LIFECYCLE_RUNNING,   /* has an event, or part of one, in hand */
     LIFECYCLE_QUIESCING, /* runs its hooks before a snapshot */
-    LIFECYCLE_FREEZING,  /* they have ended well; waiting until it is frozen */
+    LIFECYCLE_DRAINING,  /* they have ended well; the connections held for it are being closed */
+    LIFECYCLE_FREEZING,  /* they are; waiting until it is frozen */
     LIFECYCLE_FROZEN,    /* the snapshot may be taken; waiting for a resume */
     LIFECYCLE_HOLDING,  /* this is a clone, and the function knew nothing of it: waiting until it is frozen */
     LIFECYCLE_STEPPING, /* frozen, while the agent's steps are taken */
@@ -67,6 +68,7 @@ enum lifecycle_event {
     LIFECYCLE_CHECKPOINT,
     LIFECYCLE_QUIESCED,
     LIFECYCLE_DECLINED, /* a hook was against the snapshot; the function goes on */
+    LIFECYCLE_DRAINED,
     LIFECYCLE_FROZE,
     LIFECYCLE_RESUME,
     LIFECYCLE_STEPPED, /* every step went well */
@@ -87,6 +89,7 @@ enum lifecycle_action {
     LIFECYCLE_FAIL_IDLE,  /* kill; nobody is owed an answer */
     LIFECYCLE_FAIL_EVENT, /* kill; tell the owner of the invocation */
     LIFECYCLE_QUIESCE,    /* ask the function to run its hooks */
+    LIFECYCLE_DRAIN,      /* its connections, before it is frozen: it may be using them */
     LIFECYCLE_FREEZE,
     LIFECYCLE_TELL_QUIESCED,
     LIFECYCLE_TELL_DECLINED,

@@ -5,8 +5,9 @@
  *   agent --listen unix:PATH --function DIR [--cgroup DIR] [--run DIR] [--init-limit-ms N]
  *                             on a development machine: no handoff; without root no change of user, without
  *                             --cgroup no cgroup (a checkpoint then stops the function with a signal); the
- *                             generation page and secrets below --run, without it none; the Runtime API on
- * any free port, so that several agents fit on one machine. What is missing is said on standard error
+ *                             generation page, secrets and connections below --run, without it none; the
+ * Runtime API on any free port, so that several agents fit on one machine. What is missing is said on
+ * standard error
  *
  * Exit codes: 0 after SIGTERM (or, without init, a client's shutdown), 1 when it cannot go on, 64 for wrong
  * arguments, HANDOFF_EXIT_VERSION when init speaks another contract.
@@ -31,6 +32,7 @@
 #include "agent/resume.h"
 #include "agent/server.h"
 #include "agent/session.h"
+#include "agent/tls/connections.h"
 
 enum { EXIT_USAGE = 64 };
 #define GIVEN_UP_PATH "/run/not-resumed"
@@ -157,6 +159,17 @@ static void begin_network(void)
         log_error("no network: %s", why);
 }
 
+static const char *connections_directory(const struct options *options)
+{
+    static char directory[512];
+    if (!options->unix_path)
+        return CONNECTIONS_DIRECTORY;
+    if (!options->run)
+        return NULL;
+    (void)snprintf(directory, sizeof directory, "%.480s/connections", options->run);
+    return directory;
+}
+
 static int serve(const struct options *options)
 {
     int error = session_init(&agent.session, &agent.loop, &agent.process, &agent.parent);
@@ -164,6 +177,7 @@ static int serve(const struct options *options)
         agent.session.init_limit_ms = options->init_limit_ms;
         agent.session.given_up_path = options->unix_path ? NULL : GIVEN_UP_PATH;
         agent.session.api_port = options->unix_path ? 0 : HTTP_LINK_PORT;
+        agent.session.connections_directory = connections_directory(options);
         error = server_init(&agent.server, &agent.session, options->unix_path);
     }
     if (error)

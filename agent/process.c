@@ -166,6 +166,8 @@ static void fill_environment(struct environment *environment, const struct proce
     environment_add(environment, "HOME=/tmp");
     environment_add(environment, FUNCTION_ENV_FD "=" CHILD_CHANNEL_TEXT);
     environment_add(environment, "LAMBDA_TASK_ROOT=%s", process->directory);
+    if (process->connections)
+        environment_add(environment, FUNCTION_ENV_CONNECTIONS "=%s", process->connections);
     if (process->api_port == 0)
         return;
     environment_add(environment, "AWS_LAMBDA_RUNTIME_API=127.0.0.1:%u", process->api_port);
@@ -241,6 +243,11 @@ static pid_t fork_into(const struct cgroup *cgroup)
 uid_t process_user(const struct process *process)
 {
     return process->drop_privileges ? FUNCTION_UID : geteuid();
+}
+
+gid_t process_group(const struct process *process)
+{
+    return process->drop_privileges ? FUNCTION_GID : getegid();
 }
 
 int process_start(struct process *process, struct process_ends *ends)

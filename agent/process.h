@@ -23,11 +23,12 @@
 #define FUNCTION_DIRECTORY "/function"
 
 struct process {
-    const char *directory; /* holds FUNCTION_PROGRAM; the working directory */
-    struct cgroup *cgroup; /* NULL: none */
-    bool drop_privileges;  /* become FUNCTION_UID */
-    uint16_t api_port;     /* of the Runtime API, for the environment; 0: none */
-    pid_t pid;             /* 0: none since the last one was reaped and forgotten */
+    const char *directory;   /* holds FUNCTION_PROGRAM; the working directory */
+    struct cgroup *cgroup;   /* NULL: none */
+    bool drop_privileges;    /* become FUNCTION_UID */
+    uint16_t api_port;       /* of the Runtime API, for the environment; 0: none */
+    const char *connections; /* the directory of those held for it, for the environment; NULL: none */
+    pid_t pid;               /* 0: none since the last one was reaped and forgotten */
     bool reaped;
     bool stopped;       /* without a cgroup: what has taken the freezer's place */
     int status;         /* of waitpid, when reaped */
@@ -47,6 +48,7 @@ void process_init(struct process *process, const char *directory, struct cgroup 
 
 /* Who it runs as. */
 uid_t process_user(const struct process *process);
+gid_t process_group(const struct process *process);
 
 /* 0, or -errno with nothing started. */
 int process_start(struct process *process, struct process_ends *ends);

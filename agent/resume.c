@@ -24,6 +24,7 @@
 #include "agent/process.h"
 #include "agent/resume/parts.h"
 #include "agent/resume/state.h"
+#include "agent/tls/connections.h"
 
 static struct resume resume_state = {.page = {.fd = -1}, .host_clock = -1};
 
@@ -89,7 +90,7 @@ static int step_clock(struct resume *resume, const struct resume_order *order, c
                : 0;
 }
 
-/* ---- sockets, identity, network, secrets, generation ---- */
+/* ---- sockets, identity, network, secrets, connections, generation ---- */
 
 static int step_sockets(struct resume *resume, const struct resume_order *order, char *why)
 {
@@ -134,6 +135,12 @@ static int step_secrets(struct resume *resume, const struct resume_order *order,
                                 order->secret_count, why);
 }
 
+static int step_connections(struct resume *resume, const struct resume_order *order, char *why)
+{
+    (void)resume;
+    return connections_renew(connections_get(), order->secrets, order->secret_count, why);
+}
+
 static int step_generation(struct resume *resume, const struct resume_order *order, char *why)
 {
     const uint64_t next = resume->generation + 1;
@@ -146,10 +153,15 @@ static int step_generation(struct resume *resume, const struct resume_order *ord
 }
 
 const struct resume_step resume_steps[] = {
-    {.name = "entropy", .run = step_entropy},       {.name = "clock", .run = step_clock},
-    {.name = "sockets", .run = step_sockets},       {.name = "identity", .run = step_identity},
-    {.name = "network", .run = step_network},       {.name = "secrets", .run = step_secrets},
-    {.name = "generation", .run = step_generation}, {.name = NULL},
+    {.name = "entropy", .run = step_entropy},
+    {.name = "clock", .run = step_clock},
+    {.name = "sockets", .run = step_sockets},
+    {.name = "identity", .run = step_identity},
+    {.name = "network", .run = step_network},
+    {.name = "secrets", .run = step_secrets},
+    {.name = "connections", .run = step_connections},
+    {.name = "generation", .run = step_generation},
+    {.name = NULL},
 };
 
 uint64_t resume_generation(const struct resume *resume)

@@ -5,7 +5,7 @@
  *   start        resume_begin_life: generation page, machine-id, boot_id: a first identity
  *   checkpoint   resume_forget: secrets, page cache, the DRBG: what a snapshot must not carry
  *   resume       resume_steps[], in order, each checked: entropy, clock, sockets, identity, network,
- *                secrets, generation. The function is frozen meanwhile
+ *                secrets, connections, generation. The function is frozen meanwhile
  *
  * The steps are a table of functions so that a test can put a failing one in any place.
  */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -49,11 +50,19 @@ void session_spawn(struct session *session)
     session->served = 0;
     session_limit_state(session, session->init_limit_ms);
     session->linger_limit_ns = LOOP_TIMER_NEVER;
+    if (session->connections_why[0]) {
+        struct failure failure;
+        failure_set(&failure, FAILURE_INIT, "%s", session->connections_why);
+        session_fail(session, &failure);
+        return;
+    }
     int error =
         channel_listen(&session->function, session->loop, session->api_port, process_user(session->process));
     if (error)
         log_warn("no Runtime API for this function: %s", strerror(-error));
     session->process->api_port = session->function.http.port; /* 0: none */
+    session->process->connections =
+        connections_are_wanted(connections_get()) ? session->connections_directory : NULL;
     error = process_start(session->process, &ends);
     if (error == 0) {
         error = channel_open(&session->function, session->loop, ends.channel_fd);
@@ -282,6 +291,22 @@ void session_client_gone(struct session *session, struct client *client, bool br
         session->restart = false;
 }
 
+/* What the function's manifest names, before the function: it may connect with its first instruction. */
+static void begin_connections(struct session *session)
+{
+    if (!session->connections_directory)
+        return;
+    const struct process *process = session->process;
+    char *why = session->connections_why;
+    const int error =
+        connections_begin(connections_get(), session->loop, process->directory,
+                          session->connections_directory, process_user(process), process_group(process), why);
+    if (error && why[0] == '\0')
+        (void)snprintf(why, CONNECTIONS_WHY_BYTES, "connections: %s", strerror(-error));
+    if (error == 0)
+        why[0] = '\0';
+}
+
 void session_start(struct session *session)
 {
     if (resume_was_given_up(session)) {
@@ -289,8 +314,10 @@ void session_start(struct session *session)
         process_kill(session->process); /* what it has left */
         session->state = LIFECYCLE_UNRESUMED;
     } else if (process_is_gone(session->process)) {
+        begin_connections(session);
         session_step(session, LIFECYCLE_START);
     } else {
+        begin_connections(session);
         log_warn("an earlier agent has left processes in the function's cgroup: they are killed");
         session->state = LIFECYCLE_ENDING;
         session_kill_function(session);
@@ -370,6 +397,9 @@ static void go_on(struct session *session)
         session->snapshot.due = false;
         session_step(session, LIFECYCLE_RESUME);
         session->progress = true;
+    } else if (session->state == LIFECYCLE_DRAINING && session->snapshot.drained) {
+        session_step(session, LIFECYCLE_DRAINED);
+        session->progress = true;
     } else if (session->state == LIFECYCLE_FREEZING || session->state == LIFECYCLE_HOLDING) {
         look_whether_frozen(session);
     } else if (session->state == LIFECYCLE_DOWN && (session->restart || someone_waits(session))) {
@@ -434,6 +464,7 @@ int session_init(struct session *session, struct loop *loop, struct process *pro
 void session_fini(struct session *session)
 {
     session->state = LIFECYCLE_STOPPED; /* closing a client starts nothing any more */
+    connections_fini(connections_get());
     for (int i = 0; i < PROTO_CONNECTIONS_MAX; i++)
         client_close(&session->clients[i], session);
     channel_close(&session->function);

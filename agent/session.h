@@ -26,12 +26,15 @@
 #include "agent/parent.h"
 #include "agent/process.h"
 #include "agent/resume.h"
+#include "agent/tls/connections.h"
 
 #define SESSION_INIT_LIMIT_MS   10000
 #define SESSION_STOP_GRACE_MS   1000 /* less than init gives us */
 #define SESSION_KILL_AGAIN_MS   1000
 #define SESSION_EXIT_LINGER_MS  1000 /* between the end of the channel and that of the process, either way */
 #define SESSION_FREEZE_LIMIT_MS 2000
+#define SESSION_DRAIN_LIMIT_MS  5000
+#define SESSION_DRAIN_LINGER_MS 1000 /* after its deadline a drain is over at once */
 
 struct invocation {
     struct client *owner;            /* NULL: it is gone */
@@ -48,6 +51,8 @@ struct snapshot {
     uint64_t asked_ns;
     uint64_t checkpoint_deadline_ns;
     uint32_t checkpoint_timeout_ms;
+
+    bool drained; /* the connections held for the function are closed */
 
     struct client *resumer; /* of the resume; NULL: gone, or none */
     uint32_t hooks_timeout_ms;
@@ -90,6 +95,9 @@ struct session {
 
     struct snapshot snapshot;
     const char *given_up_path; /* a file that says it for later agents of this guest; NULL: none */
+
+    const char *connections_directory;           /* of agent/tls/connections.h; NULL: none are held */
+    char connections_why[CONNECTIONS_WHY_BYTES]; /* they cannot be: no process is started; empty: they can */
 
     enum proto_state init_state; /* as last told; STARTING until the first init has ended */
     uint64_t init_duration_us;

@@ -13,6 +13,7 @@
 #include "agent/base/log.h"
 #include "agent/resume.h"
 #include "agent/session.h"
+#include "agent/tls/connections.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 
@@ -92,6 +93,26 @@ void checkpoint_take_quiesced(struct session *session, const struct proto_end *e
     }
 }
 
+static void on_drained(void *context)
+{
+    struct session *session = context;
+    session->snapshot.drained = true;
+}
+
+/* Half of what is left of the checkpoint's time, so that freezing has the other. */
+static void drain(struct session *session)
+{
+    const uint64_t now_ns = clock_monotonic_ns();
+    const uint64_t deadline_ns = session->snapshot.checkpoint_deadline_ns;
+    uint64_t limit_ns = deadline_ns > now_ns ? (deadline_ns - now_ns) / 2 : 0;
+    if (limit_ns > SESSION_DRAIN_LIMIT_MS * NS_PER_MS)
+        limit_ns = SESSION_DRAIN_LIMIT_MS * NS_PER_MS;
+    session->snapshot.drained = false;
+    session_limit_state(session, (uint32_t)(limit_ns / NS_PER_MS) + SESSION_DRAIN_LINGER_MS);
+    if (connections_drain(connections_get(), now_ns + limit_ns, on_drained, session) == 0)
+        session_step(session, LIFECYCLE_DRAINED);
+}
+
 void session_freeze(struct session *session)
 {
     session_limit_state(session, SESSION_FREEZE_LIMIT_MS);
@@ -116,6 +137,7 @@ void checkpoint_froze(struct session *session)
         failure_set(&failure, FAILURE_NOT_QUIESCED, "%s", why[0] ? why : strerror(-error));
         session_fail(session, &failure);
     } else {
+        connections_forget(connections_get());
         session_step(session, LIFECYCLE_FROZE);
     }
 }
@@ -140,6 +162,8 @@ bool checkpoint_act(struct session *session, enum lifecycle_action action)
 {
     if (action == LIFECYCLE_QUIESCE) {
         quiesce(session);
+    } else if (action == LIFECYCLE_DRAIN) {
+        drain(session);
     } else if (action == LIFECYCLE_FREEZE) {
         session_freeze(session);
     } else if (action == LIFECYCLE_TELL_QUIESCED) {
@@ -153,6 +177,7 @@ bool checkpoint_act(struct session *session, enum lifecycle_action action)
     } else if (action == LIFECYCLE_FAIL_QUIESCE) {
         session_kill_function(session);
         session->restart = true;
+        connections_undrain(connections_get());
         checkpoint_end(session, &session->failure);
     } else {
         return false;

@@ -31,6 +31,8 @@ static void snapshot_took_too_long(struct session *session)
         failure_set_timed_out(&failure, snapshot->checkpoint_timeout_ms, ", in its hooks before a snapshot");
     else if (session->state == LIFECYCLE_RESUMING)
         failure_set_timed_out(&failure, snapshot->hooks_timeout_ms, ", in its hooks after the restore");
+    else if (session->state == LIFECYCLE_DRAINING)
+        failure_set(&failure, FAILURE_NOT_QUIESCED, "its connections were not closed in time");
     else
         failure_set(&failure, FAILURE_NOT_QUIESCED, "the function did not freeze within %d ms",
                     SESSION_FREEZE_LIMIT_MS);

@@ -312,6 +312,7 @@ static void give_up(struct session *session)
         failure_text(&session->failure, text, sizeof text);
     failure_set(&failure, FAILURE_NOT_RESUMED, "%s: %s", session->snapshot.step_name, text);
     session_no_limits(session);
+    connections_abandon(connections_get());
     if (process_freeze(session->process, true) < 0)
         session_kill_function(session);
     session_no_limits(session);

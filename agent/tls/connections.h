@@ -72,5 +72,7 @@ void connections_forget(struct connections *connections);
 /* The step "connections" of a resume, after the secrets. 0 or -errno with `why`. */
 int connections_renew(struct connections *connections, const struct resume_secret *secrets, unsigned count,
                       char *why);
+/* This clone is given up: no byte more on any connection, and none is made. */
+void connections_abandon(struct connections *connections);
 
 #endif

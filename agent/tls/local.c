@@ -159,25 +159,28 @@ static bool has_output(struct local *local)
     return upstream_peek(&local->line->upstream, &size) != NULL && size > 0;
 }
 
+/* Nothing more is to come from the server, or the function is done with it. */
+static bool is_over(struct local *local)
+{
+    const struct upstream *upstream = &local->line->upstream;
+    if ((upstream->peer_ended || upstream->state == UPSTREAM_CLOSED) && !has_output(local))
+        return true;
+    return (local->gone && !pump_has_input(local)) || clock_monotonic_ns() >= local_next_ns(local);
+}
+
 static void look_at_open(struct local *local)
 {
-    struct upstream *upstream = &local->line->upstream;
+    const struct upstream *upstream = &local->line->upstream;
     if (local->owes_ok && !ask_say_ok(local)) {
         local_finish(local);
         return;
     }
     const enum pump_result result = pump_run(local);
-    if (result == PUMP_BROKEN)
-        local_finish(local); /* the function's own doing */
-    else if (upstream->state == UPSTREAM_FAILED)
+    if (upstream->state == UPSTREAM_FAILED)
         local->line->dirty = local->connections->progress = true; /* line_look has the rest */
     else if (result == PUMP_MORE)
         local->dirty = local->connections->later = true;
-    else if ((upstream->peer_ended || upstream->state == UPSTREAM_CLOSED) && !has_output(local))
-        local_finish(local);
-    else if (local->gone && !pump_has_input(local))
-        local_finish(local);
-    else if (clock_monotonic_ns() >= local_next_ns(local))
+    else if (result == PUMP_BROKEN || is_over(local))
         local_finish(local);
 }
 

@@ -192,6 +192,20 @@ static void abandon_all(struct connections *connections)
             local_fail(&connections->locals[i], -ECONNRESET, "the guest was cloned");
 }
 
+void connections_abandon(struct connections *connections)
+{
+    if (connections->mode == TABLE_OFF)
+        return;
+    table_enter(connections);
+    connections->drained = NULL;
+    door_pause(connections);
+    abandon_all(connections);
+    for (int i = 0; i < CONNECTIONS_LOCAL_MAX; i++)
+        if (connections->locals[i].state != LOCAL_FREE)
+            local_detach(&connections->locals[i]);
+    table_leave(connections);
+}
+
 static int take_key(struct pool *pool, const struct resume_secret *secrets, unsigned count, char *why)
 {
     const char *name = pool->wish->client_key_secret;

@@ -49,11 +49,11 @@ STEP(sockets)
 STEP(identity)
 STEP(network)
 STEP(secrets)
+STEP(connections)
 STEP(generation)
 
 const struct resume_step resume_steps[] = {
-    {"entropy", run_entropy},       {"clock", run_clock},
-    {"sockets", run_sockets},       {"identity", run_identity},
-    {"network", run_network},       {"secrets", run_secrets},
-    {"generation", run_generation}, {NULL, NULL},
+    {"entropy", run_entropy},         {"clock", run_clock},           {"sockets", run_sockets},
+    {"identity", run_identity},       {"network", run_network},       {"secrets", run_secrets},
+    {"connections", run_connections}, {"generation", run_generation}, {NULL, NULL},
 };

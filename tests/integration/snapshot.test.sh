@@ -74,7 +74,7 @@ test_every_step_of_a_resume_is_timed() {
     clone_start --timeline "$DIR/timeline"
     invoke -t steps
     expect "invoke's exit code" "$code" 0
-    for step in entropy clock sockets identity network secrets generation thaw hooks; do
+    for step in entropy clock sockets identity network secrets connections generation thaw hooks; do
         expect_text "$DIR/timeline" "\"resume_${step}_us\""
     done
     vm_stop
@@ -303,7 +303,7 @@ test_a_writer_that_is_killed_leaves_no_snapshot() {
 
 test_a_step_that_fails_stops_the_clone() {
     IMAGES=$DATA
-    for step in entropy clock sockets identity network secrets generation; do
+    for step in entropy clock sockets identity network secrets connections generation; do
         SNAP=$DIR/$step
         snapshot_made "fault-$step"
         clone_start --console none

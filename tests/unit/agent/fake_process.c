@@ -38,6 +38,12 @@ void process_init(struct process *process, const char *directory, struct cgroup 
         .directory = directory, .cgroup = cgroup, .drop_privileges = drop_privileges, .report_fd = -1};
 }
 
+gid_t process_group(const struct process *process)
+{
+    (void)process;
+    return getegid();
+}
+
 uid_t process_user(const struct process *process)
 {
     (void)process;

@@ -49,8 +49,8 @@ static void checkpoint(struct talk *talk)
 
 static void resume(struct talk *talk, uint64_t generation)
 {
-    static const char *const names[] = {"entropy", "clock",      "sockets", "identity", "network",
-                                        "secrets", "generation", "thaw",    "hooks"};
+    static const char *const names[] = {"entropy", "clock",       "sockets",    "identity", "network",
+                                        "secrets", "connections", "generation", "thaw",     "hooks"};
     ask_resume(talk, generation, 10000);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         expect_step(talk, names[i], false);

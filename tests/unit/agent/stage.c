@@ -16,6 +16,7 @@
 
 #include "agent/base/log.h"
 #include "agent/base/fd.h"
+#include "tests/unit/agent/fake_connections.h"
 
 struct loop loop;
 struct process process;
@@ -43,6 +44,7 @@ int stage_set_up(void **state)
     log_setup("agent", getenv("V") ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, STDERR_FILENO);
     fake_reset();
     fake_resume = (struct fake_resume){.always_frozen = true};
+    fake_connections = (struct fake_connections){0};
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
     init_fd = pair[0];
     parent_none(&parent);
