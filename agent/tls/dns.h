@@ -22,11 +22,10 @@
 #define DNS_WHY_BYTES     200
 #define DNS_QUERY_MAX     512  /* bytes of a query */
 #define DNS_ANSWER_MAX    4096 /* of an answer */
-#define DNS_UDP_MAX       1232 /* of one over UDP, as EDNS says: fits any path of IPv6, so it comes in one piece \
-                                */
-#define DNS_TRY_MS      1000 /* one server, one try */
-#define DNS_OTHER_MS    50   /* once IPv4 or IPv6 addresses are known, for the other (RFC 8305, section 3) */
-#define DNS_SERVERS_MAX 4
+#define DNS_UDP_MAX       1232 /* of one over UDP, as EDNS says: one packet on any path of IPv6 */
+#define DNS_TRY_MS        1000 /* one server, one try */
+#define DNS_OTHER_MS      50 /* once IPv4 or IPv6 addresses are known, for the other (RFC 8305, section 3) */
+#define DNS_SERVERS_MAX   4
 
 struct dns_address {
     struct sockaddr_storage at; /* AF_INET or AF_INET6, port 0 */
