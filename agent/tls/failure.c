@@ -169,7 +169,7 @@ static int of_alert(const struct upstream_engine *engine, int alert, char *why)
     if (alert == BR_ALERT_HANDSHAKE_FAILURE)
         return say(
             why, -EPROTO,
-            "server refused the handshake (alert handshake_failure): perhaps it has no cipher suite with "
+            "server refused the handshake (alert handshake_failure): TLS 1.2 is what is spoken here, with "
             "ECDHE and AES-GCM, ChaCha20 or AES-CBC with SHA-2");
     return say(why, -EPROTO, "server ended the connection with alert %s (%d)", alert_name(alert), alert);
 }

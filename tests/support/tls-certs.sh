@@ -5,6 +5,7 @@
 #
 #   ca.pem ca.key            the root ("Test Root"), EC P-256: what clients trust
 #   other-ca.pem             a root that signed nothing that is here but `unknown`
+#   intermediate.pem         signed by the root, and signs the others; withdrawn.pem: the one of `revoked-chain`
 #   crl.pem                  revocation lists of the root and of the intermediate
 #   client-ca.pem            for servers that want a client's certificate: root and intermediate
 #   NAME.pem NAME.key        NAME's certificate with its intermediate after it, and its private key:
@@ -144,7 +145,7 @@ run openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -gencrl -out ca.crl
 cat ca.crl intermediate.crl >crl.pem
 cat ca.pem intermediate.pem >client-ca.pem
 
-rm -rf ./*.books ./*.cnf ./*.req ./*.crl log withdrawn.key other-ca.key intermediate.key intermediate.pem withdrawn.pem
+rm -rf ./*.books ./*.cnf ./*.req ./*.crl log withdrawn.key other-ca.key intermediate.key
 chmod 755 .
 mv "$work" "$out"
 trap - EXIT
