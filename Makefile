@@ -173,10 +173,11 @@ $(TLS_CERTS)/ca.pem: tests/support/tls-certs.sh | build/.packages-test
 UPSTREAM_TEST_SOURCES := tests/unit/tls/upstream_stage.c tests/unit/tls/upstream_server.c $(AGENT_UPSTREAM_SOURCES) \
 	agent/base/log.c agent/base/loop.c
 $(eval $(call unit_test,tls/upstream_test,tests/unit/tls/upstream_test.c $(UPSTREAM_TEST_SOURCES)))
+$(eval $(call unit_test,tls/upstream_held_test,tests/unit/tls/upstream_held_test.c $(UPSTREAM_TEST_SOURCES)))
 $(eval $(call unit_test,tls/upstream_failure_test,tests/unit/tls/upstream_failure_test.c $(UPSTREAM_TEST_SOURCES)))
 $(eval $(call unit_test,tls/upstream_openssl_test,tests/unit/tls/upstream_openssl_test.c $(UPSTREAM_TEST_SOURCES)))
 $(eval $(call unit_test,tls/credentials_test,tests/unit/tls/credentials_test.c $(AGENT_CREDENTIALS_SOURCES)))
-$(patsubst %,$(BUILD)/tests/unit/tls/%_test,upstream upstream_failure upstream_openssl credentials): | $(TLS_CERTS)/ca.pem
+$(patsubst %,$(BUILD)/tests/unit/tls/%_test,upstream upstream_held upstream_failure upstream_openssl credentials): | $(TLS_CERTS)/ca.pem
 $(eval $(call fuzz_target,pem,tests/fuzz/pem.c $(AGENT_CREDENTIALS_SOURCES)))
 # end of upstreams
 
