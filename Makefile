@@ -260,7 +260,10 @@ $(eval $(call unit_test,agent_host_failure_test,tests/unit/agent/host_failure_te
 $(eval $(call unit_test,agent_host_http_test,tests/unit/agent/host_http_test.c $(AGENT_HOST_SOURCES)))
 $(eval $(call unit_test,agent_host_snapshot_test,tests/unit/agent/host_snapshot_test.c \
 	tests/unit/agent/snapshot_talk.c $(AGENT_HOST_SOURCES)))
-$(patsubst %,$(BUILD)/tests/unit/agent_host%,_test _failure_test _http_test _snapshot_test): | $(AGENT_TEST_PARTS)
+$(eval $(call unit_test,agent_host_connections_test,tests/unit/agent/host_connections_test.c \
+	tests/unit/agent/snapshot_talk.c $(AGENT_HOST_SOURCES)))
+$(BUILD)/tests/unit/agent_host_connections_test: | $(TLS_CERTS)/ca.pem
+$(patsubst %,$(BUILD)/tests/unit/agent_host%,_test _failure_test _http_test _snapshot_test _connections_test): | $(AGENT_TEST_PARTS)
 $(eval $(call unit_test,agent_resume/drbg_test,tests/unit/agent_resume/drbg_test.c agent/drbg.c))
 $(eval $(call unit_test,agent_resume/netlink_test,tests/unit/agent_resume/netlink_test.c agent/resume/netlink.c))
 $(eval $(call unit_test,agent_resume/life_test,tests/unit/agent_resume/life_test.c $(AGENT_RESUME_SOURCES) $(BASE_SOURCES)))

@@ -33,11 +33,14 @@ static bool may_enter(const struct door *door, int fd)
     socklen_t size = sizeof peer;
     if (!door->is_tcp)
         return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == user;
-    struct loopback_end end;
+    /* An end that was closed meanwhile can no longer be asked, and what it sent before still counts. */
+    struct loopback_end end = {.closed = true};
     const int error = loopback_ask(fd, &end);
-    if (error && error != -ENOENT)
-        log_warn("connections: cannot tell whose a connection is: %s; closed", strerror(-error));
-    return error == 0 && !end.closed && end.owner == user;
+    if (error && error != -ENOENT) {
+        log_warn("connections: cannot tell whose a connection is: %s", strerror(-error));
+        return false;
+    }
+    return end.closed || end.owner == user;
 }
 
 static void take_all(struct door *door)

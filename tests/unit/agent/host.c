@@ -73,7 +73,7 @@ static void start_agent(struct host *host)
     host->agent = fork();
     if (host->agent == 0) {
         dup2(pipe_fds[1], STDERR_FILENO);
-        execl(program, "agent", "--listen", listen, "--function", host->directory, "--run", host->directory,
+        execl(program, "agent", "--listen", listen, "--function", host->directory, "--run", host->run,
               "--init-limit-ms", INIT_LIMIT_MS, (char *)NULL);
         _exit(126);
     }
@@ -82,7 +82,7 @@ static void start_agent(struct host *host)
     wait_for_log(host, "listening");
 }
 
-int host_set_up_with(void **state, const char *function, const char *mode)
+static void make_directory(void **state, const char *function, const char *mode)
 {
     struct host *host = calloc(1, sizeof *host);
     *state = host;
@@ -96,6 +96,23 @@ int host_set_up_with(void **state, const char *function, const char *mode)
     if (function[0])
         copy_program(from, to);
     set_mode(host, mode);
+    strcpy(host->run, host->directory);
+}
+
+int host_set_up_with(void **state, const char *function, const char *mode)
+{
+    make_directory(state, function, mode);
+    start_agent(*state);
+    return 0;
+}
+
+int host_set_up_prepared(void **state, const char *function, void (*prepare)(const struct host *host))
+{
+    make_directory(state, function, "");
+    struct host *host = *state;
+    path_in(host->run, sizeof host->run, host->directory, "run");
+    assert_int_equal(mkdir(host->run, 0755), 0);
+    prepare(host);
     start_agent(host);
     return 0;
 }
@@ -132,6 +149,10 @@ int host_tear_down(void **state)
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         path_in(path, sizeof path, host->directory, files[i]);
         (void)remove(path);
+    }
+    if (strcmp(host->run, host->directory) != 0) {
+        (void)snprintf(path, sizeof path, "rm -rf '%s'", host->directory);
+        assert_int_equal(system(path), 0); /* NOLINT(cert-env33-c): a name of our own */
     }
     (void)rmdir(host->directory);
     if (code != 0 || getenv("V")) {

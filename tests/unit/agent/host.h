@@ -13,6 +13,7 @@
 struct host {
     char directory[64];
     char socket_path[96];
+    char run[80]; /* what --run says: `directory`, or one in it */
     pid_t agent;
     int log_fd; /* the agent's stderr */
     char log[16384];
@@ -25,6 +26,8 @@ int host_find_programs(void);
 /* Start an agent with a copy of `function` (a name in the build directory; empty: none), whose init is told
  * `mode`. */
 int host_set_up_with(void **state, const char *function, const char *mode);
+/* The same, with what `prepare` puts beside the function, and a directory for --run of its own. */
+int host_set_up_prepared(void **state, const char *function, void (*prepare)(const struct host *host));
 int host_set_up(void **state);
 int host_set_up_misbehave(void **state);
 /* End it; what it exits with. */

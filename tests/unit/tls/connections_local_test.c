@@ -2,9 +2,13 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <setjmp.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -344,6 +348,56 @@ static void no_more_than_its_places_are_taken(void **state)
     until(fake_alive() == 0);
 }
 
+static void tcp_that_says_something_and_closes_is_heard(void **state)
+{
+    (void)state;
+    stage_serve(WITH_TCP);
+    int fd = function_open_tcp(false, TCP_PORT);
+    function_write(fd, "count one");
+    fd_close(&fd);
+    until(fake_count == 1);
+    fake_open(fake_last());
+    fake_expect(fake_last(), "count one");
+    until(fake_last()->closed);
+}
+
+/* Another user of this machine, in a process of its own: 0 when it is not let in. */
+static int come_as_another(bool tcp)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        char byte;
+        if (setresgid(65534, 65534, 65534) < 0 || setresuid(65534, 65534, 65534) < 0)
+            _exit(2);
+        const int fd = tcp ? function_open_tcp(false, TCP_PORT) : function_open("orders");
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        if (poll(&wait, 1, 8000) != 1)
+            _exit(3);
+        _exit(function_read(fd, &byte, 1) > 0);
+    }
+    int status = 0;
+    until(waitpid(child, &status, WNOHANG) == child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void another_user_is_not_let_in(void **state)
+{
+    char path[128];
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    stage_serve(WITH_TCP);
+    /* As if the modes were no obstacle. */
+    (void)snprintf(path, sizeof path, "%s/orders", stage_directory);
+    assert_int_equal(chmod(path, 0666), 0);
+    assert_int_equal(chmod(stage_directory, 0755), 0);
+    (void)snprintf(path, sizeof path, "%s/..", stage_directory);
+    assert_int_equal(chmod(path, 0755), 0);
+    assert_int_equal(come_as_another(false), 0);
+    assert_int_equal(come_as_another(true), 0);
+    assert_int_equal(fake_count, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -365,6 +419,8 @@ int main(void)
         WITH_STAGE(tcp_that_was_never_written_is_reset_too),
         WITH_STAGE(tcp_that_is_closed_is_let_go),
         WITH_STAGE(no_more_than_its_places_are_taken),
+        WITH_STAGE(tcp_that_says_something_and_closes_is_heard),
+        WITH_STAGE(another_user_is_not_let_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
