@@ -376,7 +376,8 @@ static int come_as_another(bool tcp)
         _exit(function_read(fd, &byte, 1) > 0);
     }
     int status = 0;
-    until(waitpid(child, &status, WNOHANG) == child);
+    bool over = false;
+    until(over || (over = waitpid(child, &status, WNOHANG) == child));
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
