@@ -96,9 +96,9 @@ unsigned net_announce(const struct network_interface *interface, struct net_fram
         else
             build_advertisement(&frames[count++], interface->mac, address->bytes);
     }
-    if (count == 0)
-        net_eui64(interface->mac, &local);
-    if (count == 0 || net_link_local(interface, &local))
-        build_advertisement(&frames[count++], interface->mac, local.bytes);
-    return count;
+    if (count > 0)
+        return count;
+    net_eui64(interface->mac, &local);
+    build_advertisement(&frames[0], interface->mac, local.bytes);
+    return 1;
 }

@@ -4,10 +4,11 @@
  *
  *   IPv4 address   an ARP request for itself, broadcast (RFC 5227, 2.3)
  *   IPv6 address   a neighbour advertisement that nobody asked for, with
- *                  override, to all nodes (RFC 4861, 7.2.6); the link-local
- *                  address has one too
+ *                  override, to all nodes (RFC 4861, 7.2.6)
  *   no address     an advertisement of the link-local address that the MAC
  *                  would give: a word to the gate alone
+ *
+ * A link-local address made from the MAC needs none: no cache knows it with another MAC.
  *
  * Each once. RFC 5227 would say it twice, two seconds apart, for links that lose frames.
  */
@@ -16,8 +17,8 @@
 
 #include "agent/proto/network.h"
 
-#define NET_FRAME_BYTES 86                          /* of an advertisement; an ARP request's 42 */
-#define NET_FRAMES_MAX  (NETWORK_ADDRESSES_MAX + 1) /* of one interface */
+#define NET_FRAME_BYTES 86                    /* of an advertisement; an ARP request's 42 */
+#define NET_FRAMES_MAX  NETWORK_ADDRESSES_MAX /* of one interface */
 
 struct net_frame {
     uint8_t bytes[NET_FRAME_BYTES];

@@ -2,8 +2,9 @@
  * Files of the network: what is set now, for an agent that is started again, and the resolver's configuration
  * (resolv.conf(5)), for programs that read it. parts.h.
  *
- * The first is replaced whole. The second is written in place, as it may be mounted over another; in a resume
- * whoever reads it is frozen.
+ * Both are written in place. The first is one write of a fixed size into a file that is kept open: an agent
+ * that ends leaves the old text or the new, and a clone is spared a new file. The second may be mounted over
+ * another; in a resume whoever reads it is frozen.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,36 +17,29 @@
 #include "agent/net/parts.h"
 #include "agent/resume/parts.h"
 
-#define STATE_NEW_PATH NET_STATE_PATH ".new"
-
-static char saved[PROTO_NETWORK_MAX_BYTES + 1]; /* by this agent: the same is not written again */
+static int state_fd = -1;
 
 int net_state_load(char *text, char *why)
 {
     const int64_t size = fd_read_file(NET_STATE_PATH, text, PROTO_NETWORK_MAX_BYTES);
     if (size < 0 && size != -ENOENT)
         return net_why(why, (int)size, "read " NET_STATE_PATH);
-    return (int)size;
+    return size < 0 ? (int)size : (int)strnlen(text, (size_t)size);
 }
 
 int net_state_save(const struct network *network, char *why)
 {
-    char text[PROTO_NETWORK_MAX_BYTES + 1];
+    char text[PROTO_NETWORK_MAX_BYTES + 1] = ""; /* zeros behind the text */
     const int size = network_format(network, text, sizeof text);
     if (size < 0)
         return net_why(why, size, "text of the network");
-    if (strcmp(text, saved) == 0)
-        return 0;
-    int fd = open(STATE_NEW_PATH, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return net_why(why, -errno, "open " STATE_NEW_PATH);
-    int error = fd_write_all(fd, text, (size_t)size);
-    fd_close(&fd);
-    if (error)
-        return net_why(why, error, "write " STATE_NEW_PATH);
-    if (rename(STATE_NEW_PATH, NET_STATE_PATH) < 0)
-        return net_why(why, -errno, "rename " STATE_NEW_PATH);
-    memcpy(saved, text, (size_t)size + 1);
+    if (state_fd < 0)
+        state_fd = open(NET_STATE_PATH, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (state_fd < 0)
+        return net_why(why, -errno, "open " NET_STATE_PATH);
+    const ssize_t count = pwrite(state_fd, text, PROTO_NETWORK_MAX_BYTES, 0);
+    if (count != PROTO_NETWORK_MAX_BYTES)
+        return net_why(why, count < 0 ? -errno : -EIO, "write " NET_STATE_PATH);
     return 0;
 }
 

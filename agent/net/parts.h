@@ -33,7 +33,7 @@ int net_kernel_announce(const struct net_kernel *kernel, const struct network *n
 
 /* ---- files.c */
 
-/* NET_STATE_PATH's text (PROTO_NETWORK_MAX_BYTES at most): its size, -ENOENT, -errno with why. */
+/* NET_STATE_PATH's text, into PROTO_NETWORK_MAX_BYTES: its size, -ENOENT, -errno with why. */
 int net_state_load(char *text, char *why);
 int net_state_save(const struct network *network, char *why);
 
