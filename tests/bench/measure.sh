@@ -79,3 +79,4 @@ boot_times
 running_guest
 sizes
 tests/bench/measure-clones.sh "$build"
+tests/bench/measure-tls.sh "$build"

@@ -56,14 +56,19 @@ until_true() { # what command...
 }
 listens() { [ -n "$(ss -Hltn "sport = :$1")" ]; }
 
-# Everything that passes the bridge, into $DIR/capture; it is being written when this returns.
-capture_start() {
-    tcpdump -i rk0 -s 0 -B 32768 -U -Z root -w "$DIR/capture" tcp >"$DIR/errors.tcpdump" 2>&1 &
+# Everything that passes the bridge, or another interface, into $DIR/capture; it is being written when this returns.
+capture_start() { # [interface]
+    tcpdump -i "${1:-rk0}" -s 0 -B 32768 -U -Z root -w "$DIR/capture" tcp or udp port 9 >"$DIR/errors.tcpdump" 2>&1 &
     capture_pid=$!
     echo $capture_pid >>"$DIR/pids"
+    [ -n "${1:-}" ] || "$IP" neighbour add 192.0.2.99 lladdr 02:00:00:00:00:99 dev rk0
+    capture_mark=$([ -n "${1:-}" ] && echo $HOST || echo 192.0.2.99)
     until_true "tcpdump" grep -q 'listening on' "$DIR/errors.tcpdump"
 }
+# What has passed by now is in the file: what is sent last has to appear in it. tcpdump drops what it holds when it is ended.
 capture_stop() {
+    bash -c "echo the-end-of-the-capture >/dev/udp/$capture_mark/9"
+    until_true "the end of the capture" grep -aq the-end-of-the-capture "$DIR/capture"
     kill -INT $capture_pid
     wait $capture_pid || true
     ! grep -q '^[1-9][0-9]* packets dropped by kernel' "$DIR/errors.tcpdump" || fail "the capture has lost packets"

@@ -28,15 +28,20 @@ static uint32_t be32(const uint8_t *bytes)
     return (uint32_t)be16(bytes) << 16 | be16(bytes + 2);
 }
 
-static struct capture_flow *flow_of(struct capture *capture, const struct capture_flow *like, bool begins)
+static struct capture_flow *find_flow(const struct capture *capture, const struct capture_flow *like)
 {
     /* The newest first: a pair of ports may come again. */
-    for (size_t i = capture->count; !begins && i > 0; i--) {
+    for (size_t i = capture->count; i > 0; i--) {
         struct capture_flow *flow = &capture->flows[i - 1];
         if (flow->source_port == like->source_port && flow->port == like->port &&
             memcmp(flow->addresses, like->addresses, sizeof flow->addresses) == 0)
             return flow;
     }
+    return NULL;
+}
+
+static struct capture_flow *add_flow(struct capture *capture, const struct capture_flow *like)
+{
     if ((capture->count & (capture->count - 1)) == 0) {
         struct capture_flow *more =
             realloc(capture->flows, (capture->count ? 2 * capture->count : 1) * sizeof *more);
@@ -85,11 +90,11 @@ static int take_segment(struct capture *capture, struct capture_flow *like, cons
         return 0;
     const uint32_t sequence = be32(tcp + 4);
     const bool begins = tcp[13] & TCP_SYN;
-    struct capture_flow *flow = flow_of(capture, like, false);
+    struct capture_flow *flow = find_flow(capture, like);
     if (flow && begins && flow->size == 0 && flow->next == sequence + 1)
         return 0; /* its SYN again */
     if (begins || !flow)
-        flow = flow_of(capture, like, true);
+        flow = add_flow(capture, like);
     if (!flow)
         return -ENOMEM;
     if (begins) {
