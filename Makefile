@@ -163,7 +163,7 @@ $(eval $(call fuzz_target,dns,tests/fuzz/dns.c agent/tls/dns_message.c))
 AGENT_CREDENTIALS_SOURCES := agent/tls/credentials.c agent/tls/anchors.c agent/tls/revocation.c agent/tls/certificate.c \
 	agent/tls/der.c agent/tls/pem.c agent/base/fd.c
 AGENT_UPSTREAM_SOURCES := agent/tls/upstream.c agent/tls/upstream_socket.c agent/tls/engine.c agent/tls/engine_data.c \
-	agent/tls/trust.c agent/tls/failure.c agent/tls/wipe.c $(AGENT_CREDENTIALS_SOURCES)
+	agent/tls/trust.c agent/tls/proven.c agent/tls/failure.c agent/tls/wipe.c $(AGENT_CREDENTIALS_SOURCES)
 AGENT_TLS_SOURCES += $(filter-out agent/base/%,$(AGENT_UPSTREAM_SOURCES))
 # Certificates, right and wrong, for the tests of TLS (tests/support/tls-certs.sh says which).
 TLS_CERTS := $(BUILD)/tests/tls-certs
@@ -176,8 +176,9 @@ $(eval $(call unit_test,tls/upstream_test,tests/unit/tls/upstream_test.c $(UPSTR
 $(eval $(call unit_test,tls/upstream_held_test,tests/unit/tls/upstream_held_test.c $(UPSTREAM_TEST_SOURCES)))
 $(eval $(call unit_test,tls/upstream_failure_test,tests/unit/tls/upstream_failure_test.c $(UPSTREAM_TEST_SOURCES)))
 $(eval $(call unit_test,tls/upstream_openssl_test,tests/unit/tls/upstream_openssl_test.c $(UPSTREAM_TEST_SOURCES)))
+$(eval $(call unit_test,tls/proven_test,tests/unit/tls/proven_test.c agent/tls/proven.c $(AGENT_CREDENTIALS_SOURCES)))
 $(eval $(call unit_test,tls/credentials_test,tests/unit/tls/credentials_test.c $(AGENT_CREDENTIALS_SOURCES)))
-$(patsubst %,$(BUILD)/tests/unit/tls/%_test,upstream upstream_held upstream_failure upstream_openssl credentials): | $(TLS_CERTS)/ca.pem
+$(patsubst %,$(BUILD)/tests/unit/tls/%_test,upstream upstream_held upstream_failure upstream_openssl credentials proven): | $(TLS_CERTS)/ca.pem
 $(eval $(call fuzz_target,pem,tests/fuzz/pem.c $(AGENT_CREDENTIALS_SOURCES)))
 # end of upstreams
 
@@ -363,6 +364,7 @@ $(eval $(call unit_test,virtio/net_life_test,tests/unit/virtio/net_life_test.c $
 $(eval $(call unit_test,netdev/backend_test,tests/unit/netdev/backend_test.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,virtio_blk,tests/fuzz/virtio_blk.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,virtio_net,tests/fuzz/virtio_net.c $(VIRTIO_TEST_SOURCES)))
+$(eval $(call fuzz_target,net_stream,tests/fuzz/net_stream.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,vsock,tests/fuzz/vsock.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,devices_load,tests/fuzz/devices_load.c hostvmm/device/serial.c hostvmm/device/lifecycle.c \
 	hostvmm/device/vmgenid.c $(VIRTIO_TEST_SOURCES)))

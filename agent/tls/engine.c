@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 
 #include "agent/tls/engine.h"
+#include "agent/tls/proven.h"
 
 #define SEED_BYTES  48
 #define PUMP_ROUNDS 64 /* records and parts of them, before others get their turn */
@@ -107,8 +108,8 @@ static void set_algorithms(struct upstream_engine *engine, const struct algorith
     br_ssl_engine_set_ec(tls, use->ec);
     br_ssl_engine_set_rsavrfy(tls, use->rsa_verify);
     br_ssl_engine_set_ecdsa(tls, use->ecdsa_verify);
-    br_x509_minimal_set_rsa(minimal, use->rsa_verify);
-    br_x509_minimal_set_ecdsa(minimal, use->ec, use->ecdsa_verify);
+    br_x509_minimal_set_rsa(minimal, proven_verify_rsa);
+    br_x509_minimal_set_ecdsa(minimal, use->ec, proven_verify_ecdsa);
     static const br_hash_class *const hashes[] = {&br_sha256_vtable, &br_sha384_vtable, &br_sha512_vtable};
     for (unsigned i = 0; i < 3; i++) {
         br_ssl_engine_set_hash(tls, br_sha256_ID + (int)i, hashes[i]);

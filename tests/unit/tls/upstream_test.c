@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "agent/tls/engine.h"
+#include "agent/tls/proven.h"
 #include "tests/unit/tls/upstream_stage.h"
 
 static void exchange(struct stage *stage, const char *certificate)
@@ -186,11 +187,14 @@ static void test_a_cleared_session_is_not_resumed(void **state)
     static const struct upstream_sessions none;
     stage_serve(stage, "ec", script_twice);
     connect_and_close(stage);
+    unsigned spared = proven_count().spared;
     upstream_sessions_clear(&stage->sessions);
     assert_memory_equal(&stage->sessions, &none, sizeof none);
     upstream_fini(&stage->upstream);
     connect_and_close(stage);
     assert_false(stage->upstream.resumed);
+    /* The same chain again, of two signatures; what is fresh in each handshake is checked each time. */
+    assert_int_equal(proven_count().spared, spared + 2);
 }
 
 static void script_client_certificate(struct server *server)
