@@ -220,11 +220,46 @@ static void ids_and_ports_are_fresh(void **state)
 static void one_family_is_enough(void **state)
 {
     (void)state;
+    const uint64_t begun = clock_monotonic_ns();
     dns_settings.other_ms = 30;
     servers[0].serve = serve_four;
     assert_int_equal(look_up("a.example.com", PATIENCE), 0);
+    assert_true(clock_monotonic_ns() - begun < PATIENCE / 2); /* not until the deadline */
     assert_int_equal(lookup.count, 2);
     assert_string_equal(address(0), "192.0.2.1");
+}
+
+static bool serve_no_name_of_four(struct answer *answer, const char *name, uint16_t id, uint16_t type)
+{
+    return type == DNS_TYPE_A && serve_no_name(answer, name, id, type);
+}
+
+static void no_name_of_four_is_soon_believed(void **state)
+{
+    (void)state;
+    const uint64_t begun = clock_monotonic_ns();
+    dns_settings.other_ms = 30;
+    servers[0].serve = serve_no_name_of_four;
+    assert_int_equal(look_up("a.example.com", PATIENCE), -ENOENT);
+    assert_true(clock_monotonic_ns() - begun < PATIENCE / 2);
+}
+
+/* AAAA: no such name, at once; A: silence, and an answer when asked again. */
+static bool serve_four_late(struct answer *answer, const char *name, uint16_t id, uint16_t type)
+{
+    if (type == DNS_TYPE_AAAA)
+        return serve_no_name(answer, name, id, type);
+    return servers[0].asked > 2 && serve_both(answer, name, id, type);
+}
+
+static void no_name_of_six_does_not_hurry(void **state)
+{
+    (void)state;
+    dns_settings.other_ms = 10;
+    dns_settings.try_ms = 100;
+    servers[0].serve = serve_four_late;
+    assert_int_equal(look_up("a.example.com", PATIENCE), 0);
+    assert_int_equal(lookup.count, 2);
 }
 
 static void addresses_need_no_server(void **state)
@@ -342,6 +377,8 @@ int main(void)
         TEST(silence_ends_at_the_deadline),
         TEST(ids_and_ports_are_fresh),
         TEST(one_family_is_enough),
+        TEST(no_name_of_four_is_soon_believed),
+        TEST(no_name_of_six_does_not_hurry),
         TEST(addresses_need_no_server),
         TEST(names_of_the_hosts_file),
         TEST(servers_of_the_file),
