@@ -59,7 +59,8 @@ static int64_t tap_receive(struct net_backend *backend, const struct iovec *part
     while (size < 0 && errno == EINTR);
     if (size >= 0)
         return size;
-    return means_gone(errno) || errno == EAGAIN ? -errno : 0; /* a frame that could not be had: dropped */
+    /* A frame that cannot be had is dropped by the kernel; whatever else goes wrong would do so again. */
+    return errno == EFAULT || errno == EINVAL || errno == ENOMEM ? 0 : -errno;
 }
 
 static int tap_configure(struct net_backend *backend, uint64_t driver_features)

@@ -23,7 +23,8 @@
  * what arrives is dropped. It opens, for good, at the first frame by which the guest announces itself under
  * this clone's MAC address: a gratuitous ARP (RFC 5227) or an unsolicited neighbour advertisement (RFC 4861,
  * 7.2.6). The agent sends these, in one queue with all that follows, once the old connections are destroyed
- * and the new addresses set. No twin is ever seen on the wire, whatever the guest did before that.
+ * and the new addresses set. What waits in the back end at that moment came for whoever was there before, and
+ * is dropped first. No twin is ever seen on the wire, whatever the guest did before that.
  */
 #ifndef HOSTVMM_DEVICE_VIRTIO_NET_H
 #define HOSTVMM_DEVICE_VIRTIO_NET_H
