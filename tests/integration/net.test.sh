@@ -44,16 +44,17 @@ peer_up() { # port
 
 # Write down every frame that a guest sends, from its TAP device's other end, for as long as the test lasts.
 watch() { # tap
-    tcpdump -i "$1" -Q in -Z root -w "$DIR/$1.pcap" -U >/dev/null 2>"$DIR/$1.watch" &
+    tcpdump -i "$1" --immediate-mode -Q in -Z root -w "$DIR/$1.pcap" -U >/dev/null 2>"$DIR/$1.watch" &
     echo $! >>"$DIR/pids"
     eval "watch_$1=$!"
     await_text "$DIR/$1.watch" 'listening on'
 }
 
-# What the watch has seen, as text: with Ethernet addresses, one line a frame.
+# What the watch has seen, as text: with Ethernet addresses, one line a frame. The guest has ended. The watch ends by itself
+# when its interface goes, and not before it has written all down: a signal could come between.
 watched() { # tap
     eval "watcher=\$watch_$1"
-    kill -TERM "$watcher"
+    net link del "$1"
     wait "$watcher" || true
     tcpdump -e -n -Z root -r "$DIR/$1.pcap" >"$DIR/$1.frames" 2>>"$DIR/$1.watch"
 }
@@ -106,8 +107,8 @@ test_net_mtu_holds_on_both_sides() {
     expect_text "$DIR/answer" 'mtu 9000'
     watch t0
     dialled 192.0.2.1 5000 1000000 192.0.2.2
-    watched t0
     vm_stop
+    watched t0
     grep -q 'mss 8960' "$DIR/t0.frames" || fail "no segment of 8960 bytes is on offer"
 }
 
@@ -157,6 +158,8 @@ test_net_clones_side_by_side() {
     tap_add t0 c1 c2 c3
     peer_up 5000
     snapshot_made net-function --net "tap=t0,mac=$ORIGINAL_MAC,$NETWORK"
+    expect_no_text "$DIR/host.snapshot" rehearsal # it went well, without the original's TAP device
+    [ -f "$SNAP/prefetch" ] || fail "the rehearsal left nothing"
     "$HOSTVMM" inspect "$SNAP" >"$DIR/inspect"
     expect_text "$DIR/inspect" "interface  eth0, mac=$ORIGINAL_MAC,address=192.0.2.2/24,address=2001:db8::2/64"
     watch c1
@@ -274,6 +277,24 @@ no_twin_sends() { # options of `snapshot`...
         [ "$(wc -l <"$DIR/c$n.frames")" -gt 10 ] || fail "too little was seen of clone $n: $(cat "$DIR/c$n.frames")"
         never_the_original c$n
     done
+    heir_is_no_twin
+}
+
+# A clone that keeps the original's addresses sends nothing on its connection.
+heir_is_no_twin() {
+    port=$(sed -n 's/.* 192\.0\.2\.2\.\([0-9]*\) > 192\.0\.2\.1\.5000: .*/\1/p' "$DIR/t0.frames" | head -n 1)
+    VSOCK=$DIR/heir.sock
+    tap_add c3
+    watch c3
+    clone_start --console none --net tap=c3
+    show
+    dialled 2001:db8::1 5000 1000 2001:db8::2
+    host_reaches 192.0.2.2
+    vm_stop
+    watched c3
+    ! grep -F "192.0.2.2.$port > " "$DIR/c3.frames" >"$DIR/c3.twins" || fail "on c3: $(head -n 1 "$DIR/c3.twins")"
+    ! grep -F "$ORIGINAL_MAC" "$DIR/c3.frames" >"$DIR/c3.twins" || fail "on c3: $(head -n 1 "$DIR/c3.twins")"
+    [ -n "$port" ] && grep -q '192\.0\.2\.2' "$DIR/c3.frames" || fail "nothing was seen of the heir, port $port: $(head -n 3 "$DIR/c3.frames")"
 }
 
 test_net_no_clone_sends_for_the_original() {
