@@ -1,5 +1,6 @@
 /* agent/tls/upstream: held before the handshake, until it is released. */
 #include <errno.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -92,17 +93,22 @@ static void it_does_not_wait_for_ever(void **state)
     stage_stop_server(stage);
 }
 
+static sem_t may_reset;
+
 static void script_reset(struct server *server)
 {
+    sem_wait(&may_reset);
     server_close(server, true);
 }
 
 static void a_server_that_went_is_found_out_at_the_release(void **state)
 {
     struct stage *stage = *state;
+    sem_init(&may_reset, 0, 0);
     stage_serve(stage, NULL, script_reset);
     begin_held(stage);
     until_waiting(stage);
+    sem_post(&may_reset);
     stage_stop_server(stage); /* it has reset the connection */
     upstream_release(&stage->upstream);
     assert_int_equal(stage->told, 0); /* not from within */

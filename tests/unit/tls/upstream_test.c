@@ -2,10 +2,13 @@
  * agent/tls/upstream: what goes well. A server in a thread, over loopback.
  */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -309,6 +312,65 @@ static void test_close_before_it_is_open(void **state)
     assert_int_equal(stage->told, 1);
 }
 
+/* Freed memory stays as it was for a while, under the address sanitizer; this reads it all the same. */
+__attribute__((no_sanitize("address"), noinline)) static bool holds(const uint8_t *where, size_t size,
+                                                                    const uint8_t *what, size_t what_size)
+{
+    for (size_t i = 0; i + what_size <= size; i++) {
+        size_t same = 0;
+        while (same < what_size && ((const volatile uint8_t *)where)[i + same] == what[same])
+            same++;
+        if (same == what_size)
+            return true;
+    }
+    return false;
+}
+
+static void test_nothing_secret_is_left(void **state)
+{
+    struct stage *stage = *state;
+    static const uint8_t ping[] = "ping, which nobody else is to read";
+    stage_serve(stage, "ec", script_echo);
+    stage_begin(stage);
+    stage_until(stage, UPSTREAM_OPEN);
+    stage_write(stage, ping, sizeof ping);
+    stage_until_got(stage, sizeof ping);
+    const struct upstream_engine *engine = stage->upstream.engine;
+    const uint8_t *where = (const uint8_t *)engine;
+    uint8_t secret[48];
+    memcpy(secret, engine->client.eng.session.master_secret, sizeof secret);
+    assert_true(holds(where, sizeof *engine, secret, sizeof secret));
+    assert_true(holds(where, sizeof *engine, ping, sizeof ping));
+    assert_memory_equal(stage->sessions.last.master_secret, secret, sizeof secret);
+    upstream_fini(&stage->upstream);
+    upstream_sessions_clear(&stage->sessions);
+    assert_false(holds(where, sizeof *engine, secret, 8));
+    assert_false(holds(where, sizeof *engine, ping, 8));
+    assert_false(holds((const uint8_t *)stage, offsetof(struct stage, server), secret, 8));
+}
+
+static int option(int fd, int level, int name)
+{
+    int value = -1;
+    socklen_t size = sizeof value;
+    assert_int_equal(getsockopt(fd, level, name, &value, &size), 0);
+    return value;
+}
+
+static void test_a_dead_peer_would_be_found_out(void **state)
+{
+    struct stage *stage = *state;
+    stage_serve(stage, "ec", script_echo);
+    stage_begin(stage);
+    stage_until(stage, UPSTREAM_OPEN);
+    int fd = stage->upstream.fd;
+    assert_int_equal(option(fd, IPPROTO_TCP, TCP_NODELAY), 1);
+    assert_int_equal(option(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+    assert_int_equal(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), UPSTREAM_DEAD_PEER_MS);
+    int probes_s = option(fd, IPPROTO_TCP, TCP_KEEPINTVL) * option(fd, IPPROTO_TCP, TCP_KEEPCNT);
+    assert_true((option(fd, IPPROTO_TCP, TCP_KEEPIDLE) + probes_s) * 1000 <= UPSTREAM_DEAD_PEER_MS);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
@@ -326,6 +388,8 @@ int main(void)
         TEST(test_renegotiation_is_refused),
         TEST(test_it_can_be_ended_from_within),
         TEST(test_close_before_it_is_open),
+        TEST(test_nothing_secret_is_left),
+        TEST(test_a_dead_peer_would_be_found_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
