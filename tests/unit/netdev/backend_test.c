@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <poll.h>
 #include <stdio.h>
@@ -334,6 +335,24 @@ static void test_no_tap_descriptor(void **state)
     assert_logged(f, "descriptor 999 is not open");
 }
 
+static void delete_interface(const char *name)
+{
+    const struct {
+        struct nlmsghdr header;
+        struct ifinfomsg link;
+    } request = {
+        .header = {.nlmsg_len = sizeof request,
+                   .nlmsg_type = RTM_DELLINK,
+                   .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+        .link = {.ifi_family = AF_UNSPEC, .ifi_index = (int)if_nametoindex(name)},
+    };
+    char answer[512];
+    const int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    assert_int_equal(send(fd, &request, sizeof request, 0), sizeof request);
+    assert_true(recv(fd, answer, sizeof answer, 0) > 0); /* it is done then */
+    close(fd);
+}
+
 /* With a real one, where this user may make it: a frame goes out and comes back in. */
 static void test_tap(void **state)
 {
@@ -366,7 +385,12 @@ static void test_tap(void **state)
     const int again = dup(backend.fd);
     backend.ops->close(&backend);
     assert_int_equal(net_tap_take(&backend, again), 0);
-    assert_int_equal(ioctl(backend.fd, TUNSETPERSIST, 0), 0);
+    /* Deleted under us: the device's thread wakes, and both directions say so. */
+    delete_interface("rekindle-test");
+    struct pollfd wait = {.fd = backend.fd, .events = POLLIN};
+    assert_int_equal(poll(&wait, 1, 0), 1);
+    assert_int_equal(backend.ops->receive(&backend, parts, 2), -EBADFD);
+    assert_int_equal(backend.ops->send(&backend, parts, 2), -EBADFD);
     backend.ops->close(&backend);
     assert_int_equal(if_nametoindex("rekindle-test"), 0);
     tun = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
