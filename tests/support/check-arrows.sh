@@ -22,12 +22,13 @@ allowed_of() {
     esac
 }
 
+found=$(mktemp)
 bad=0
 files=$(git ls-files --cached --others --exclude-standard -- 'agent/*.[ch]' 'init/*.[ch]' 'hostvmm/*.[ch]' \
     'kernel-config/*.[ch]' 'rootfs/*.[ch]')
 for file in $files; do
     allowed=$(allowed_of "$file")
-    grep -n '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' "$file" >build/.arrows 2>/dev/null || continue
+    grep -n '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' "$file" >"$found" 2>/dev/null || continue
     while IFS= read -r line; do
         target=$(printf '%s\n' "$line" | sed 's/.*"\(.*\)".*/\1/')
         fits=no
@@ -40,8 +41,8 @@ for file in $files; do
             echo "$file:${line%%:*}: may not include \"$target\"; allowed here: $allowed" >&2
             bad=1
         fi
-    done <build/.arrows
+    done <"$found"
 done
-rm -f build/.arrows
+rm -f "$found"
 [ $bad = 0 ] && echo "include arrows: $(echo "$files" | wc -w) files, none backwards"
 exit $bad
