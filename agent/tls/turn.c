@@ -215,6 +215,7 @@ static int take_key(struct pool *pool, const struct resume_secret *secrets, unsi
         if (strncmp(secrets[i].name, name, sizeof secrets[i].name) != 0)
             continue;
         const int error = credentials_set_key(&pool->credentials, secrets[i].data, secrets[i].size, what);
+        upstream_wipe_stack(); /* of what reading it took */
         if (error)
             (void)snprintf(why, RESUME_WHY_BYTES, "secret %s: %.80s", name,
                            what[0] ? what : strerror(-error));
