@@ -44,7 +44,9 @@ static void arm(struct upstream *upstream, unsigned shares)
 {
     uint64_t now = clock_monotonic_ns();
     uint64_t left = upstream->deadline_ns > now ? upstream->deadline_ns - now : 0;
-    loop_timer_arm(upstream->timer_fd, shares > 1 ? left / shares : left);
+    left = shares > 1 ? left / shares : left;
+    upstream->due_ns = now + left;
+    loop_timer_arm(upstream->timer_fd, left);
 }
 
 static void drop_socket(struct upstream *upstream, bool reset)
@@ -295,7 +297,12 @@ static void on_timer(void *context, uint32_t events)
     (void)events;
     loop_timer_clear(upstream->timer_fd);
     if (!upstream->telling) {
-        on_timeout(upstream);
+        /* The event may have been fetched before another of the same batch armed the timer anew. */
+        uint64_t now = clock_monotonic_ns();
+        if (now < upstream->due_ns)
+            loop_timer_arm(upstream->timer_fd, upstream->due_ns - now);
+        else
+            on_timeout(upstream);
         return;
     }
     upstream->telling = false;

@@ -86,10 +86,10 @@ struct upstream {
     uint32_t events;
     int timer_fd;
     struct loop_source timer;
-    uint64_t deadline_ns;
-    bool telling; /* `changed` is due, from the loop */
-    bool held;    /* until upstream_release */
-    bool waiting; /* for that: connected */
+    uint64_t deadline_ns, due_ns; /* the whole time's end, the timer's */
+    bool telling;                 /* `changed` is due, from the loop */
+    bool held;                    /* until upstream_release */
+    bool waiting;                 /* for that: connected */
 };
 
 /* `upstream` is zeroed or was upstream_fini'd. 0, or -errno with `why` set: FAILED, `changed` not called. */

@@ -107,6 +107,19 @@ static void test_a_silent_address_has_but_its_share(void **state)
     close(deaf);
 }
 
+static void test_a_timer_of_before_means_nothing(void **state)
+{
+    struct stage *stage = *state;
+    stage_serve(stage, "ec", script_echo);
+    stage_begin(stage);
+    assert_int_equal(stage->upstream.state, UPSTREAM_CONNECTING);
+    loop_timer_arm(stage->upstream.timer_fd, 0); /* as when its event was fetched before it was armed anew */
+    while (stage->upstream.state == UPSTREAM_CONNECTING)
+        assert_true(loop_run_once(&stage->loop, STAGE_LIMIT_MS) > 0);
+    loop_timer_arm(stage->upstream.timer_fd, 0);
+    stage_until(stage, UPSTREAM_OPEN);
+}
+
 /* ---- no handshake */
 
 static void fails(void **state, const char *certificate, server_script *script, int error, const char *words)
@@ -399,6 +412,7 @@ int main(void)
         TEST(test_no_answer_of_the_names),
         TEST(test_a_bad_address_is_passed_over),
         TEST(test_a_silent_address_has_but_its_share),
+        TEST(test_a_timer_of_before_means_nothing),
         TEST(test_a_server_that_says_nothing),
         TEST(test_reset_in_mid_handshake),
         TEST(test_end_in_mid_handshake),
