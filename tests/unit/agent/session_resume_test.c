@@ -39,6 +39,7 @@ static void clone_is_resumed_on_a_new_connection(void **state)
     assert_memory_equal(order->seed, "0123456789abcdef0123456789abcdef", PROTO_SEED_BYTES);
     assert_memory_equal(order->clone_id, "fedcba9876543210", PROTO_CLONE_ID_BYTES);
     assert_string_equal(order->hostname, "clone-7");
+    assert_string_equal(order->network, "mtu=1400,address=192.0.2.7/24");
     assert_int_equal(order->secret_count, 2);
     assert_string_equal(fake_resume.secrets[0].name, "token");
     assert_int_equal(fake_resume.secrets[0].size, 6);

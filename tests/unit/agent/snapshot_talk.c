@@ -24,7 +24,8 @@ void ask_resume(struct talk *talk, uint64_t generation, uint32_t timeout_ms)
                      .seed = proto_text("0123456789abcdef0123456789abcdef"),
                      .realtime_ns = UINT64_C(1767225600000000000),
                      .clone_id = proto_text("fedcba9876543210"),
-                     .hostname = proto_text("clone-7")},
+                     .hostname = proto_text("clone-7"),
+                     .network = proto_text("mtu=1400,address=192.0.2.7/24")},
     };
     talk_send(talk, &message);
 }
