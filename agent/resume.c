@@ -3,8 +3,7 @@
  * its own (resume.h has the order; each step is checked, and says which call failed). The parts are in
  * agent/resume/; here are the table, the pool, and what they share.
  *
- * One instance a process, in static storage: nothing of a resume depends on memory being to be had, apart
- * from the list of sockets.
+ * One instance a process, in static storage: nothing of a resume depends on memory being to be had.
  */
 #include "agent/resume.h"
 
@@ -47,6 +46,15 @@ int resume_why_at(char *why, int error, const char *what, const char *path)
 
 /* ---- entropy ---- */
 
+static int pool_fd = -1; /* kept from the first life on: a clone looks up no path */
+
+static bool open_pool(void)
+{
+    if (pool_fd < 0)
+        pool_fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+    return pool_fd >= 0;
+}
+
 /*
  * Both are needed: the first alone leaves the generator of a pool that is ready as it was until its next
  * turn; the second makes that turn now. With our kernel it also renews TCP's key (kernel-config/WHY.md).
@@ -58,16 +66,14 @@ static int reseed_kernel(const uint8_t *seed, char *why)
         uint8_t bytes[PROTO_SEED_BYTES];
     } pool = {.info = {.entropy_count = PROTO_SEED_BYTES * 8, .buf_size = PROTO_SEED_BYTES}};
     int error = 0;
-    int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
-    if (fd < 0)
+    if (!open_pool())
         return resume_why(why, -errno, "open /dev/urandom");
     memcpy(pool.bytes, seed, PROTO_SEED_BYTES);
-    if (ioctl(fd, RNDADDENTROPY, &pool) < 0)
+    if (ioctl(pool_fd, RNDADDENTROPY, &pool) < 0)
         error = resume_why(why, -errno, "ioctl(RNDADDENTROPY)");
-    else if (ioctl(fd, RNDRESEEDCRNG) < 0)
+    else if (ioctl(pool_fd, RNDRESEEDCRNG) < 0)
         error = resume_why(why, -errno, "ioctl(RNDRESEEDCRNG)");
     explicit_bzero(&pool, sizeof pool);
-    fd_close(&fd);
     return error;
 }
 
@@ -200,6 +206,10 @@ int resume_begin_life(struct resume *resume, const struct resume_places *places,
     resume->in_guest = in_guest != 0;
     if (in_guest && resume->host_clock < 0)
         resume->host_clock = resume_clock_open();
+    if (in_guest) {
+        resume_sockets_prepare();
+        (void)open_pool(); /* the step says why not */
+    }
     resume_page_close(&resume->page);
     int error = copy_place(resume->machine_id, places->machine_id);
     if (error == 0)
@@ -221,7 +231,11 @@ int resume_begin_life(struct resume *resume, const struct resume_places *places,
     return error;
 }
 
-/* Clean pages of the image come back from the drive; in a snapshot they would only be read and stored. */
+/*
+ * Clean pages of the image come back from the drive; in a snapshot they would only be read and stored. What
+ * is dropped is freed after a grace period of RCU: waiting for its end is not left to every clone, which
+ * would write a hundred pages over it. A kernel that offers no way to wait costs only that.
+ */
 static int drop_page_cache(char *why)
 {
     sync();

@@ -70,7 +70,7 @@ int resume_secrets_write(const char *directory, gid_t group, const struct resume
 
 #define RESUME_SOCKETS_PASS  4096 /* taken in by one pass */
 #define RESUME_SOCKETS_BATCH 512  /* destroyed by one sendmsg */
-#define RESUME_DUMP_BYTES    72   /* of a request */
+#define RESUME_DUMP_BYTES    76   /* of a request */
 #define RESUME_DESTROY_BYTES 72
 #define RESUME_SOCKETS_STATE_MASK                                                                            \
     0x1b7eu /* 1 << TCP state: all but LISTEN (10) and CLOSE (7), which is no connection; 0 is none */
@@ -86,8 +86,8 @@ struct resume_socket_list {
     bool more; /* there were others, which did not fit */
 };
 
-/* Request that dumps TCP sockets of a family. */
-size_t resume_netlink_dump(uint8_t out[RESUME_DUMP_BYTES], uint8_t family, uint32_t sequence);
+/* Request that dumps TCP sockets, of IPv4 and IPv6. */
+size_t resume_netlink_dump(uint8_t out[RESUME_DUMP_BYTES], uint32_t sequence);
 
 /*
  * What one datagram of the dump's answer says: connections that are to go are added to the list. 1: there is
@@ -113,6 +113,9 @@ bool resume_socket_is_loopback(uint8_t family, const uint8_t source[16], const u
 
 /* ---- sockets.c: the same with a kernel */
 
+/* Have a socket for it ahead of need: one that waits in a snapshot costs a clone less than one it opens. A
+ * failure is the step's to tell. */
+void resume_sockets_prepare(void);
 int resume_sockets_destroy(char *why);
 
 #endif

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -22,17 +21,19 @@
 
 enum {
     PASSES_MAX = 64,
-    ANSWER_BYTES = 32768,
+    ANSWER_BYTES =
+        8192, /* no less than a datagram of a dump; the kernel allocates as much as was asked for last */
     QUEUE_BYTES = RESUME_SOCKETS_BATCH * 4096 /* an error for each of a batch, with the kernel's overhead */
 };
 
-struct work {
-    int fd;
-    uint32_t sequence;
+/* Large, and mostly untouched: only touched pages cost a clone anything. */
+static struct work {
     struct resume_socket_list list;
-    uint8_t requests[RESUME_SOCKETS_BATCH * RESUME_DESTROY_BYTES];
+    uint32_t sequence;
     uint8_t answer[ANSWER_BYTES];
-};
+    uint8_t requests[RESUME_SOCKETS_BATCH * RESUME_DESTROY_BYTES];
+} sockets;
+static int diag_fd = -1;
 
 /* A kernel that speaks no TCP has no connections; one that speaks it without sock_diag cannot be cleaned. */
 static int without_diag(const char *call, int error, char *why)
@@ -44,27 +45,26 @@ static int without_diag(const char *call, int error, char *why)
     return resume_why(why, error, call);
 }
 
-static int open_diag(struct work *work, char *why)
+static int open_diag(char *why)
 {
     static const int one = 1, queue_bytes = QUEUE_BYTES;
     static const struct timeval limit = {.tv_sec = 2}; /* the kernel answers within the call that asks */
-    work->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-    if (work->fd < 0)
+    diag_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    if (diag_fd < 0)
         return errno == EPROTONOSUPPORT || errno == EAFNOSUPPORT
                    ? without_diag("socket(NETLINK_SOCK_DIAG)", -errno, why)
                    : resume_why(why, -errno, "socket(NETLINK_SOCK_DIAG)");
-    if (setsockopt(work->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0 ||
-        setsockopt(work->fd, SOL_SOCKET, SO_RCVBUFFORCE, &queue_bytes, sizeof queue_bytes) < 0 ||
-        setsockopt(work->fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one) < 0)
+    if (setsockopt(diag_fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0 ||
+        setsockopt(diag_fd, SOL_SOCKET, SO_RCVBUFFORCE, &queue_bytes, sizeof queue_bytes) < 0 ||
+        setsockopt(diag_fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one) < 0)
         return resume_why(why, -errno, "setsockopt on NETLINK_SOCK_DIAG");
     return 0;
 }
 
-static int send_all(const struct work *work, size_t size)
+static int send_all(const uint8_t *requests, size_t size)
 {
     const struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
-    const ssize_t sent =
-        sendto(work->fd, work->requests, size, 0, (const struct sockaddr *)&kernel, sizeof kernel);
+    const ssize_t sent = sendto(diag_fd, requests, size, 0, (const struct sockaddr *)&kernel, sizeof kernel);
     return sent == (ssize_t)size ? 0 : sent < 0 ? -errno : -EIO;
 }
 
@@ -75,7 +75,7 @@ static ssize_t receive(struct work *work)
     struct msghdr message = {
         .msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &part, .msg_iovlen = 1};
     for (;;) {
-        const ssize_t count = recvmsg(work->fd, &message, 0);
+        const ssize_t count = recvmsg(diag_fd, &message, 0);
         if (count < 0 && errno == EINTR)
             continue;
         if (count < 0)
@@ -87,11 +87,12 @@ static ssize_t receive(struct work *work)
     }
 }
 
-static int dump_once(struct work *work, uint8_t family)
+static int dump_once(struct work *work)
 {
+    uint8_t request[RESUME_DUMP_BYTES];
     const unsigned before = work->list.count;
     const uint32_t sequence = ++work->sequence;
-    int result = send_all(work, resume_netlink_dump(work->requests, family, sequence));
+    int result = send_all(request, resume_netlink_dump(request, sequence));
     for (result = result ? result : 1; result == 1;) {
         const ssize_t count = receive(work);
         if (count < 0)
@@ -103,23 +104,22 @@ static int dump_once(struct work *work, uint8_t family)
     return result;
 }
 
-static int dump(struct work *work, uint8_t family, char *why)
+static int dump(struct work *work, char *why)
 {
     int error = -EINTR;
     for (int tries = 0; error == -EINTR && tries < 8; tries++) {
         /* What is left of a dump given up half-way would block the next one: another socket. */
         if (tries > 0) {
-            fd_close(&work->fd);
-            error = open_diag(work, why);
-            if (error || work->fd < 0)
+            fd_close(&diag_fd);
+            error = open_diag(why);
+            if (error || diag_fd < 0)
                 return error;
         }
-        error = dump_once(work, family);
+        error = dump_once(work);
     }
-    const char *call = family == AF_INET ? "dump of TCP over IPv4" : "dump of TCP over IPv6";
     if (error == -ENOENT)
-        return without_diag(call, error, why);
-    return error ? resume_why(why, error, call) : 0;
+        return without_diag("dump of TCP connections", error, why);
+    return error ? resume_why(why, error, "dump of TCP connections") : 0;
 }
 
 static int destroy(struct work *work, char *why)
@@ -129,8 +129,8 @@ static int destroy(struct work *work, char *why)
         const unsigned count = left < RESUME_SOCKETS_BATCH ? left : RESUME_SOCKETS_BATCH;
         const uint32_t sequence = work->sequence + 1;
         work->sequence += count;
-        int result =
-            send_all(work, resume_netlink_destroy(work->requests, &work->list.at[at], count, sequence));
+        int result = send_all(work->requests,
+                              resume_netlink_destroy(work->requests, &work->list.at[at], count, sequence));
         for (result = result ? result : 1; result == 1;) {
             const ssize_t size = receive(work);
             result = size < 0 ? (int)size
@@ -142,18 +142,21 @@ static int destroy(struct work *work, char *why)
     return 0;
 }
 
+void resume_sockets_prepare(void)
+{
+    char why[RESUME_WHY_BYTES];
+    if (diag_fd < 0 && open_diag(why))
+        fd_close(&diag_fd);
+}
+
 int resume_sockets_destroy(char *why)
 {
-    struct work *work = calloc(1, sizeof *work); /* untouched pages of it cost a clone nothing */
-    if (!work)
-        return resume_why(why, -ENOMEM, "memory for the list of sockets");
-    int error = open_diag(work, why);
-    for (int pass = 0; error == 0 && work->fd >= 0; pass++) {
+    struct work *work = &sockets;
+    int error = diag_fd < 0 ? open_diag(why) : 0;
+    for (int pass = 0; error == 0 && diag_fd >= 0; pass++) {
         work->list.count = 0;
         work->list.more = false;
-        error = dump(work, AF_INET, why);
-        if (error == 0)
-            error = dump(work, AF_INET6, why);
+        error = dump(work, why);
         if (error || work->list.count == 0)
             break;
         if (pass == PASSES_MAX)
@@ -161,7 +164,7 @@ int resume_sockets_destroy(char *why)
         else
             error = destroy(work, why);
     }
-    fd_close(&work->fd);
-    free(work);
+    if (error)
+        fd_close(&diag_fd); /* with what it may still hold */
     return error;
 }
