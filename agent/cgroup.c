@@ -105,8 +105,12 @@ static int set_limits(struct cgroup *cgroup, bool lenient)
 
 int cgroup_init(struct cgroup *cgroup, struct loop *loop, const char *path, bool lenient)
 {
-    *cgroup = (struct cgroup){
-        .loop = loop, .directory_fd = -1, .leaf_fd = -1, .events_fd = -1, .source = {.fd = -1}};
+    *cgroup = (struct cgroup){.loop = loop,
+                              .directory_fd = -1,
+                              .leaf_fd = -1,
+                              .events_fd = -1,
+                              .freeze_fd = -1,
+                              .source = {.fd = -1}};
     int error = mkdir(path, 0755) < 0 && errno != EEXIST ? -errno : 0;
     if (error == 0) {
         cgroup->directory_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -116,6 +120,8 @@ int cgroup_init(struct cgroup *cgroup, struct loop *loop, const char *path, bool
         cgroup->events_fd = openat(cgroup->directory_fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
         error = cgroup->events_fd < 0 ? -errno : 0;
     }
+    if (error == 0) /* where there is none, freezing fails */
+        cgroup->freeze_fd = openat(cgroup->directory_fd, "cgroup.freeze", O_WRONLY | O_CLOEXEC);
     if (error)
         log_error("cgroup: cannot use %s: %s; is cgroup2 mounted there?", path, strerror(-error));
     if (error == 0)
@@ -133,6 +139,7 @@ void cgroup_fini(struct cgroup *cgroup)
 {
     cgroup_remove_leaf(cgroup);
     loop_remove(cgroup->loop, &cgroup->source);
+    fd_close(&cgroup->freeze_fd);
     fd_close(&cgroup->events_fd);
     fd_close(&cgroup->directory_fd);
 }
@@ -172,7 +179,7 @@ int cgroup_kill(struct cgroup *cgroup)
 
 int cgroup_freeze(struct cgroup *cgroup, bool freeze)
 {
-    const int error = write_file(cgroup, "cgroup.freeze", freeze ? "1" : "0");
+    const int error = pwrite(cgroup->freeze_fd, freeze ? "1" : "0", 1, 0) < 0 ? -errno : 0;
     cgroup_refresh(cgroup);
     return error;
 }

@@ -30,6 +30,7 @@ struct cgroup {
     int leaf_fd; /* where the process in hand was born; -1: none */
     unsigned leaves;
     int events_fd;
+    int freeze_fd; /* kept: opening it is most of what a thaw costs a clone */
     bool populated;
     bool frozen; /* everything in it */
     uint64_t memory_max_bytes;

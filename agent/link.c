@@ -13,6 +13,25 @@
 /* The largest frame without its body: an error with a full stack trace. */
 #define HEAD_MAX_BYTES 16384
 
+/*
+ * Of the connection that closed last. A clone closes its original's and opens its own: buffers that are
+ * handed on cost it no mapping, and no fresh pages.
+ */
+static struct link_buffers *spare;
+
+static struct link_buffers *take_buffers(void)
+{
+    struct link_buffers *buffers = spare;
+    spare = NULL;
+    return buffers ? buffers : malloc(sizeof *buffers);
+}
+
+void link_forget_spare(void)
+{
+    free(spare);
+    spare = NULL;
+}
+
 void link_init(struct link *link)
 {
     *link = (struct link){.fd = -1, .source = {.fd = -1}};
@@ -36,7 +55,7 @@ int link_open(struct link *link, struct loop *loop, int fd)
     link->fd = fd;
     int error = fd_set_nonblock(fd);
     if (error == 0) {
-        link->buffers = malloc(sizeof *link->buffers);
+        link->buffers = take_buffers();
         if (!link->buffers)
             error = -ENOMEM;
     }
@@ -53,9 +72,12 @@ void link_close(struct link *link)
 {
     if (link->fd < 0)
         return;
+    if (link->held)
+        link_flush(link);
     loop_remove(link->loop, &link->source);
     fd_close(&link->fd);
-    free(link->buffers);
+    link_forget_spare();
+    spare = link->buffers;
     link_init(link);
 }
 
@@ -126,8 +148,14 @@ static void give_up(struct link *link)
     link->out_start = link->out_end = 0;
 }
 
+void link_hold(struct link *link)
+{
+    link->held = true;
+}
+
 void link_flush(struct link *link)
 {
+    link->held = false;
     while (link->fd >= 0 && queued(link) > 0) {
         const ssize_t n =
             send(link->fd, link->buffers->out + link->out_start, queued(link), MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -147,7 +175,7 @@ void link_flush(struct link *link)
 static size_t send_directly(struct link *link, const uint8_t *head, size_t head_bytes,
                             struct proto_slice body)
 {
-    if (queued(link) > 0)
+    if (link->held || queued(link) > 0)
         return 0;
     struct iovec parts[2] = {
         {.iov_base = (void *)(uintptr_t)head, .iov_len = head_bytes},
@@ -185,6 +213,8 @@ int link_send(struct link *link, enum link_kind kind, const struct proto_message
         return (int)head_bytes;
     const struct proto_slice body = proto_body(message);
     const size_t frame_bytes = (size_t)head_bytes + body.size;
+    if (link->held && !fits(link, kind, frame_bytes))
+        link_flush(link);
     if (!fits(link, kind, frame_bytes))
         return -EAGAIN;
     if (kind == LINK_PAYLOAD) {
@@ -208,6 +238,8 @@ int link_settle(struct link *link, bool wants_input)
 {
     if (link->fd < 0)
         return 0;
+    if (link->held)
+        link_flush(link);
     uint32_t interest = queued(link) > 0 ? EPOLLOUT : 0;
     if (wants_input && !link->ended)
         interest |= EPOLLIN;

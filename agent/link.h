@@ -39,6 +39,7 @@ struct link {
     bool hung_up;                 /* the peer is gone or has closed its sending side */
     bool reset;                   /* ... and did not say goodbye */
     bool broken;                  /* the peer does not take output any more: it is thrown away */
+    bool held;                    /* output waits for link_settle */
     size_t out_start, out_end;
     uint64_t sent_bytes;        /* in all */
     uint64_t payload_end_bytes; /* of sent_bytes, when the last payload frame has left */
@@ -51,6 +52,8 @@ void link_init(struct link *link);
 /* Take over `fd` (any stream), also when this fails. 0 or -errno. */
 int link_open(struct link *link, struct loop *loop, int fd);
 void link_close(struct link *link);
+/* What closed connections left in memory goes back to the kernel, which clears it: before a snapshot. */
+void link_forget_spare(void);
 
 /* Read once, when there is room for it. Bodies given out before become invalid. */
 void link_read(struct link *link);
@@ -63,6 +66,10 @@ int link_send(struct link *link, enum link_kind kind, const struct proto_message
 
 /* Send what is queued, as far as it goes. */
 void link_flush(struct link *link);
+
+/* What is sent from here to link_settle, at the end of the session's turn, leaves as one piece: to a guest
+ * every piece is an exit, and to its host a process to wake. */
+void link_hold(struct link *link);
 
 /* Tell epoll what to wait for from now on: input only when it is wanted, room for output when some is queued.
  */

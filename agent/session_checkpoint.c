@@ -132,6 +132,7 @@ void checkpoint_froze(struct session *session)
     output_drain(&session->output);
     backlog_clear(&session->backlog); /* the original's: not to be told by each clone */
     resume_wipe_secrets(session);
+    link_forget_spare();
     const int error = resume_forget(resume_get(), why);
     if (error) {
         failure_set(&failure, FAILURE_NOT_QUIESCED, "%s", why[0] ? why : strerror(-error));

@@ -36,8 +36,10 @@ static void end_step(struct session *session, const struct failure *failure)
     };
     if (failure)
         step.u.step.failure = failure_view(failure);
-    if (snapshot->resumer)
+    if (snapshot->resumer) {
+        link_hold(&snapshot->resumer->link);
         client_say(snapshot->resumer, session, &step);
+    }
 }
 
 /* Keys of this clone are not kept a moment longer than they are needed. */

@@ -44,19 +44,24 @@ void resume_boot_id_text(char text[RESUME_BOOT_ID_BYTES + 1], const uint8_t rand
     *text = '\0';
 }
 
-static int write_text(const char *path, bool make, const char *text, char *why)
+/* A file stays open from the agent's start on: a resume looks up no path. */
+static int machine_id_fd = -1, boot_id_fd = -1;
+
+static int write_text(int *fd, const char *path, bool make, const char *text, char *why)
 {
     const size_t size = strlen(text);
-    int error = 0;
-    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | (make ? O_CREAT : 0), 0444);
-    if (fd < 0)
+    if (make)
+        fd_close(fd);
+    if (*fd < 0)
+        *fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | (make ? O_CREAT : 0), 0444);
+    if (*fd < 0)
         return resume_why_at(why, -errno, "open", path);
-    if (make && (fchmod(fd, 0444) < 0 || ftruncate(fd, 0) < 0))
-        error = resume_why_at(why, -errno, "ftruncate", path);
-    else if (pwrite(fd, text, size, 0) != (ssize_t)size)
-        error = resume_why_at(why, errno ? -errno : -EIO, "write", path);
-    fd_close(&fd);
-    return error;
+    if (make && (fchmod(*fd, 0444) < 0 || ftruncate(*fd, 0) < 0))
+        return resume_why_at(why, -errno, "ftruncate", path);
+    errno = 0;
+    return pwrite(*fd, text, size, 0) == (ssize_t)size
+               ? 0
+               : resume_why_at(why, errno ? -errno : -EIO, "write", path);
 }
 
 static int draw(uint8_t random[16], char *why)
@@ -72,7 +77,7 @@ int resume_machine_id_write(const char *path, bool make, char *why)
     if (error)
         return error;
     resume_machine_id_text(text, random);
-    return write_text(path, make, text, why);
+    return write_text(&machine_id_fd, path, make, text, why);
 }
 
 int resume_boot_id_write(const char *path, bool make, char *why)
@@ -83,7 +88,7 @@ int resume_boot_id_write(const char *path, bool make, char *why)
     if (error)
         return error;
     resume_boot_id_text(text, random);
-    return write_text(path, make, text, why);
+    return write_text(&boot_id_fd, path, make, text, why);
 }
 
 int resume_mount_over(const char *path, const char *target, char *why)
