@@ -20,6 +20,9 @@
 #define PREFETCH_ID_BYTES  16 /* of the snapshot it belongs to */
 #define PREFETCH_WHY_BYTES 128
 
+/* A block of 2 MiB of which this many pages are wanted, all only read, is worth one huge page. */
+#define PREFETCH_HUGE_PAGES 16u
+
 struct prefetch_run {
     uint64_t first_page; /* by offset in RAM */
     uint64_t page_count; /* not 0 */

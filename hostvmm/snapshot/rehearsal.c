@@ -31,7 +31,7 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* Linux 6.1 */
 #endif
-#define HUGE_MIN_PAGES 16u /* fewer are mapped one by one */
+#define HOLES_MAX_BYTES (256u << 10) /* that a huge page may fill: the file grows by them */
 
 static struct prefetch prefetch; /* large */
 
@@ -94,7 +94,25 @@ static int run_one(const struct config *config)
     return status == 0 ? 0 : -ECHILD;
 }
 
-/* Of one block of 2 MiB: whether a huge page serves it: much of it is read, nothing written, all there. */
+/* How much of a block of 2 MiB the file does not hold. */
+static uint64_t hole_bytes(int fd, uint64_t block)
+{
+    const off_t end = (off_t)((block + 1) * GUEST_HUGE_PAGE_BYTES);
+    off_t at = (off_t)(block * GUEST_HUGE_PAGE_BYTES);
+    off_t holes = 0;
+    while (at < end) {
+        const off_t data = lseek(fd, at, SEEK_DATA);
+        const off_t from = data < 0 || data > end ? end : data; /* none: ENXIO */
+        holes += from - at;
+        at = from < end ? lseek(fd, from, SEEK_HOLE) : end;
+        if (at < 0)
+            return GUEST_HUGE_PAGE_BYTES;
+    }
+    return (uint64_t)holes;
+}
+
+/* Of one block of 2 MiB: whether a huge page serves it: much of it is read, nothing written, (nearly) all
+ * there. */
 static bool wants_huge(const struct snapshot *snapshot, uint64_t block)
 {
     const uint64_t pages = GUEST_HUGE_PAGE_BYTES / GUEST_PAGE_BYTES;
@@ -108,9 +126,7 @@ static bool wants_huge(const struct snapshot *snapshot, uint64_t block)
             return false;
         touched += run.page_count;
     }
-    const off_t from = (off_t)(block * GUEST_HUGE_PAGE_BYTES);
-    return touched >= HUGE_MIN_PAGES &&
-           lseek(snapshot->layers[0].fd, from, SEEK_HOLE) >= from + (off_t)GUEST_HUGE_PAGE_BYTES;
+    return touched >= PREFETCH_HUGE_PAGES && hole_bytes(snapshot->layers[0].fd, block) <= HOLES_MAX_BYTES;
 }
 
 /* Have the page cache hold such blocks of the memory file as huge pages: a clone maps each at once. */
