@@ -12,7 +12,7 @@
 
 #define HEAD_MAX_BYTES     9u
 #define WRITER_FIRST_BYTES 16384u
-#define SPARSE_GAP_BYTES   6u
+#define SPARSE_GAP_BYTES   10u
 
 /* ---- writing ------------------------------------------------------------------------------------------- */
 
@@ -350,7 +350,6 @@ void state_get_bytes(struct state_reader *in, const char *key, void *to, size_t 
 
 size_t state_get_sparse(struct state_reader *in, const char *key, void *to, size_t min, size_t max)
 {
-    memset(to, 0, max);
     const unsigned elements = state_get_array(in, key, (unsigned)(max + 3));
     const uint64_t size = elements > 0 ? state_get_uint(in, NULL, 0, UINT64_MAX) : 0;
     if (!in->failed && (elements % 2 == 0 || size < min || size > max)) {
@@ -360,7 +359,9 @@ size_t state_get_sparse(struct state_reader *in, const char *key, void *to, size
     size_t at = 0;
     for (unsigned i = 1; i < elements && !in->failed; i += 2) {
         size_t bytes;
-        at += (size_t)state_get_uint(in, NULL, 0, size - at);
+        const size_t zeros = (size_t)state_get_uint(in, NULL, 0, size - at);
+        memset((uint8_t *)to + at, 0, zeros);
+        at += zeros;
         const uint8_t *piece = state_get_span(in, NULL, (size_t)size - at, &bytes);
         if (bytes > 0)
             memcpy((uint8_t *)to + at, piece, bytes);
@@ -369,6 +370,8 @@ size_t state_get_sparse(struct state_reader *in, const char *key, void *to, size
     state_end(in);
     if (in->failed)
         memset(to, 0, max);
+    else
+        memset((uint8_t *)to + at, 0, (size_t)size - at);
     return in->failed ? 0 : (size_t)size;
 }
 

@@ -78,7 +78,8 @@ uint64_t state_get_uint(struct state_reader *in, const char *key, uint64_t min, 
 bool state_get_bool(struct state_reader *in, const char *key);
 /* Exactly `size` bytes. */
 void state_get_bytes(struct state_reader *in, const char *key, void *to, size_t size);
-/* What state_put_sparse wrote: from `min` to `max` bytes. How many; 0 after a failure, `to` is zeros then. */
+/* What state_put_sparse wrote: from `min` to `max` bytes. How many, and no byte beyond them is touched; 0
+ * after a failure, `to` is zeros then. */
 size_t state_get_sparse(struct state_reader *in, const char *key, void *to, size_t min, size_t max);
 /* At most `max` bytes where they are; NULL after a failure, or when there are none. */
 const uint8_t *state_get_span(struct state_reader *in, const char *key, size_t max, size_t *size);

@@ -54,19 +54,37 @@ static void on_bool(void *context, bool value)
     note(context, ITEM_BOOL, value, NULL);
 }
 
+/* What a state has none of is passed over here, and refused by its kind. */
+static const struct cbor_callbacks callbacks = {
+    .uint8 = on_uint8,
+    .uint16 = on_uint16,
+    .uint32 = on_uint32,
+    .uint64 = on_uint64,
+    .negint64 = cbor_null_negint64_callback,
+    .negint32 = cbor_null_negint32_callback,
+    .negint16 = cbor_null_negint16_callback,
+    .negint8 = cbor_null_negint8_callback,
+    .byte_string_start = cbor_null_byte_string_start_callback,
+    .byte_string = on_bytes,
+    .string = on_text,
+    .string_start = cbor_null_string_start_callback,
+    .indef_array_start = cbor_null_indef_array_start_callback,
+    .array_start = on_array,
+    .indef_map_start = cbor_null_indef_map_start_callback,
+    .map_start = on_map,
+    .tag = cbor_null_tag_callback,
+    .float2 = cbor_null_float2_callback,
+    .float4 = cbor_null_float4_callback,
+    .float8 = cbor_null_float8_callback,
+    .undefined = cbor_null_undefined_callback,
+    .null = cbor_null_null_callback,
+    .boolean = on_bool,
+    .indef_break = cbor_null_indef_break_callback,
+};
+
 int item_next(struct item *item, const uint8_t *data, size_t size)
 {
-    struct cbor_callbacks callbacks = cbor_empty_callbacks;
     *item = (struct item){.kind = ITEM_OTHER};
-    callbacks.uint8 = on_uint8;
-    callbacks.uint16 = on_uint16;
-    callbacks.uint32 = on_uint32;
-    callbacks.uint64 = on_uint64;
-    callbacks.byte_string = on_bytes;
-    callbacks.string = on_text;
-    callbacks.array_start = on_array;
-    callbacks.map_start = on_map;
-    callbacks.boolean = on_bool;
     const struct cbor_decoder_result result = cbor_stream_decode(data, size, &callbacks, item);
     item->size_bytes = result.read;
     if (result.status == CBOR_DECODER_NEDATA)
