@@ -240,6 +240,7 @@ int engine_open(struct upstream_engine **engine, const struct upstream_plan *pla
         return error;
     }
     *engine = fresh;
+    engine_wipe_stack(false); /* of the generator's seed */
     return 0;
 }
 
@@ -322,7 +323,8 @@ static int verdict(struct upstream_engine *engine, int receive_error, bool readi
     return 0;
 }
 
-int engine_pump(struct upstream_engine *engine, int fd, enum engine_way way, uint32_t *wants, char *why)
+__attribute__((noinline)) static int pump(struct upstream_engine *engine, int fd, enum engine_way way,
+                                          uint32_t *wants, char *why)
 {
     enum step sent = STEP_DONE, received = way == ENGINE_BOTH ? STEP_DONE : STEP_NONE;
     int receive_error = 0;
@@ -341,4 +343,28 @@ int engine_pump(struct upstream_engine *engine, int fd, enum engine_way way, uin
     *wants = (uint32_t)(sent != STEP_NONE && engine_has_output(engine) ? EPOLLOUT : 0) |
              (uint32_t)(engine_can_receive(engine) ? EPOLLIN : 0);
     return verdict(engine, receive_error, received == STEP_WAIT, why);
+}
+
+int engine_pump(struct upstream_engine *engine, int fd, enum engine_way way, uint32_t *wants, char *why)
+{
+    const bool was_open = engine->opened;
+    const int outcome = pump(engine, fd, way, wants, why);
+    engine_wipe_stack(was_open);
+    return outcome;
+}
+
+/* Long enough for each implementation's widest loop, and with a key of the longest schedule. */
+void engine_wipe_registers(void)
+{
+    static const uint8_t key[32] = "of no worth, and of no zeros ...";
+    const struct algorithms *use = algorithms();
+    union {
+        const br_block_ctr_class *vtable;
+        br_aes_gen_ctr_keys aes;
+    } keys;
+    uint8_t data[256] = {1}, hash[16] = {1};
+    use->chacha20(key, key, 1, data, sizeof data);
+    use->aes_ctr->init(&keys.vtable, key, sizeof key);
+    use->ghash(hash, key, data, sizeof data);
+    use->aes_ctr->run(&keys.vtable, key, 1, data, sizeof data);
 }

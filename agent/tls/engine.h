@@ -74,6 +74,17 @@ void engine_end(struct upstream_engine *engine);
 bool engine_has_resumed(const struct upstream_engine *engine);
 void engine_keep_session(const struct upstream_engine *engine, struct upstream_sessions *sessions);
 
+/*
+ * wipe.c: overwrite the stack below the caller, whose callees have handled keys: at the end of each call in
+ * here, as nobody can do so later for a frame that has come to lie elsewhere. Records alone (`is_open`) take
+ * less of it than a handshake.
+ */
+void engine_wipe_stack(bool is_open);
+/* Put keys of no worth where the last ones are in the processor's registers, and so in what the kernel and a
+ * snapshot save of them. Not zeros: a register that is zero may be left out of what is saved, and what was
+ * saved before stays. */
+void engine_wipe_registers(void);
+
 /* failure.c: why BearSSL gave up, as an error and for people. */
 int failure_of_engine(const struct upstream_engine *engine, char *why);
 /* ... and why the socket did: `error` is an errno, 0 for an end of the stream. */

@@ -48,12 +48,14 @@ size_t engine_write(struct upstream_engine *engine, const void *data, size_t siz
     if (end > engine->out_used)
         engine->out_used = end;
     br_ssl_engine_sendapp_ack(&engine->client.eng, part);
+    engine_wipe_stack(true);
     return part;
 }
 
 void engine_flush(struct upstream_engine *engine)
 {
     br_ssl_engine_flush(&engine->client.eng, 0);
+    engine_wipe_stack(true);
 }
 
 const void *engine_peek(struct upstream_engine *engine, size_t *size)
@@ -74,6 +76,7 @@ void engine_end(struct upstream_engine *engine)
 {
     engine_read(engine, SIZE_MAX);
     br_ssl_engine_close(&engine->client.eng);
+    engine_wipe_stack(true);
 }
 
 bool engine_has_resumed(const struct upstream_engine *engine)
