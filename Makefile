@@ -183,8 +183,8 @@ $(eval $(call fuzz_target,pem,tests/fuzz/pem.c $(AGENT_CREDENTIALS_SOURCES)))
 # end of upstreams
 
 # The table of connections, against upstreams in memory.
-TLS_TABLE_SOURCES := agent/tls/connections.c agent/tls/pool.c agent/tls/report.c agent/tls/door.c agent/tls/loopback.c \
-	agent/tls/local.c agent/tls/pump.c agent/tls/ask.c agent/tls/turn.c
+TLS_TABLE_SOURCES := agent/tls/connections.c agent/tls/pool.c agent/tls/line.c agent/tls/report.c agent/tls/door.c \
+	agent/tls/loopback.c agent/tls/local.c agent/tls/pump.c agent/tls/ask.c agent/tls/turn.c
 AGENT_TLS_SOURCES += $(TLS_TABLE_SOURCES)
 TLS_TABLE_TEST_SOURCES := tests/unit/tls/connections_stage.c tests/unit/tls/fake_upstream.c agent/tls/manifest.c \
 	$(TLS_TABLE_SOURCES) $(BASE_SOURCES)

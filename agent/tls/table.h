@@ -2,7 +2,8 @@
  * What the files of connections.h share: its table, and who does what.
  *
  *   connections.c   life: the manifest read, the table filled; settle; the one timer
- *   pool.c          lines: upstreams kept ready, or bound to a local end; back-off; who shakes hands first
+ *   pool.c          upstreams kept ready, or bound to a local end; back-off
+ *   line.c          an upstream each; who shakes hands first
  *   report.c        NAME.error and the log
  *   door.c          listening sockets
  *   local.c         local ends: from a function's connection to its end
@@ -152,6 +153,16 @@ void pool_bind(struct pool *pool, struct local *local);
 void pool_fill(struct pool *pool, uint64_t now_ns);
 /* When pool_fill is to be called next. */
 uint64_t pool_next_ns(const struct pool *pool);
+/* An attempt failed: the next comes later. Those that fail together count once. */
+void pool_back_off(struct pool *pool);
+unsigned pool_count_spare(const struct pool *pool);
+
+/* ---- line.c */
+
+/* NULL: no memory. One that fails at once is looked at next. */
+struct line *line_begin(struct pool *pool);
+/* The pool's, not a local end's. */
+bool line_is_spare(const struct line *line, const struct pool *pool);
 /* A line has changed. */
 void line_look(struct line *line);
 /* It is nobody's: end it in order, or at once. */
