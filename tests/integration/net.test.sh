@@ -235,6 +235,27 @@ test_net_the_original_goes_on_after_its_snapshot() {
     vm_stop
 }
 
+test_net_a_clone_of_a_clone() {
+    bridge_up
+    tap_add t0 c1 c2
+    snapshot_made net-function --net "tap=t0,mac=$ORIGINAL_MAC,$NETWORK,dns=192.0.2.53" --no-rehearsal
+    clone_start --net 'tap=c1,address=192.0.2.10+%n/24' --control "$DIR/control.sock"
+    show
+    first=$(mac_shown)
+    snapshot_asked "$DIR/second" --stop
+    vm_end 0
+    SNAP=$DIR/second
+    "$HOSTVMM" inspect "$SNAP" >"$DIR/inspect"
+    expect_text "$DIR/inspect" "mac=$first,address=192.0.2.11/24,dns=192.0.2.53"
+    clone_start --net tap=c2
+    show
+    expect_text "$DIR/answer" 'eth0 address 192.0.2.11/24'
+    expect_text "$DIR/answer" 'nameserver 192.0.2.53'
+    [ "$(mac_shown)" != "$first" ] && [ "$(mac_shown)" != $ORIGINAL_MAC ] || fail "the MAC address is not a new one"
+    host_reaches 192.0.2.11
+    vm_stop
+}
+
 # ---- no twin on the wire -------------------------------------------------------------------------------------------------
 
 # No frame from the original's MAC address, none that speaks for an address of the original's.
