@@ -12,8 +12,7 @@
 #include "agent/base/fd.h"
 #include "agent/tls/table.h"
 
-/* ---- begin and end
- * ----------------------------------------------------------------------------------------- */
+/* ---- begin and end --------------------------------------------------------------------------------- */
 
 static void on_changed(void *context, struct upstream *upstream)
 {
