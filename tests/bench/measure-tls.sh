@@ -73,7 +73,7 @@ reconnect() { # key name number
     original
     tell open "$2" "$3"
     tell probe /x
-    "$hostvmm" snapshot --control "$dir/control" --out "$snapshot" --stop 2>"$dir/errors" || fail "no snapshot"
+    "$hostvmm" snapshot --control "$dir/control" --out "$snapshot" --stop >/dev/null 2>"$dir/errors" || fail "no snapshot"
     wait "$vm" || fail "the guest did not end in order"
     vm=
     for _ in 1 2 3 4 5; do

@@ -19,7 +19,7 @@ test_tls_clones_carry_on() {
     clones_start 8
     tell_clones 8 get /clone 20
     for n in $(seq 8); do expect "the answer of clone $n" "$(cat "$DIR/answer-$n")" '40 answered, 0 failed'; done
-    vm_stop
+    clones_stop
 }
 
 test_tls_clones_are_no_twins_on_the_wire() {
@@ -35,7 +35,7 @@ test_tls_clones_are_no_twins_on_the_wire() {
     handshakes=$(sed -n 's/^client random: //p' "$DIR/answer")
     [ "$handshakes" -ge 18 ] || fail "$handshakes handshakes for 8 clones"
     for n in $(seq 8); do expect_text "$DIR/server.log" "192.0.2.$((10 + n))"; done
-    vm_stop
+    clones_stop
 }
 
 keys_sought() { # exit code of the search of $SNAP
@@ -141,6 +141,31 @@ test_tls_a_client_key_is_in_the_clone_only() {
     expect_text "$DIR/answer-1" 'answered: try '
     expect_text "$DIR/client.log" '"client":"/CN=client-ec.example.test"'
     vm_stop
+}
+
+# A clone that has used its client key is snapshotted: the key is not in that snapshot either. It is in one that was taken
+# without asking, where the secret's file is: the search does search for it.
+test_tls_a_client_key_is_in_no_snapshot() {
+    net_up 1
+    peer client 9109 ec --client-ca "$CERTS/client-ca.pem" --max 1.2
+    peer good 8443 ec --max 1.2
+    keeper_start slow
+    tell open good 1
+    snapshot_asked "$SNAP" --stop
+    vm_end 0
+    clones_start 1 --secret "client-key=$CERTS/client-ec.key" --control "$DIR/control.sock"
+    tell_clones 1 try client
+    expect_text "$DIR/answer-1" 'answered: try '
+    snapshot_asked "$DIR/taken" --no-checkpoint
+    snapshot_asked "$DIR/second" --stop
+    vm_end 0
+    code=0
+    "$PEERS/keys-in-snapshot" --private-key "$CERTS/client-ec.key" "$DIR/taken" >"$DIR/answer" || code=$?
+    expect "the search of what was taken" "$code" 1
+    code=0
+    "$PEERS/keys-in-snapshot" --private-key "$CERTS/client-ec.key" --log "$DIR/client.log" \
+        --keylog "$DIR/client.keylog" "$DIR/second" >"$DIR/answer" || code=$?
+    expect "the search of the second snapshot ($(tail -n 1 "$DIR/answer"))" "$code" 0
 }
 
 test_tls_clones_of_a_clone_carry_on() {

@@ -1,7 +1,7 @@
 /*
  * keys-in-snapshot: is any key of a TLS connection, which its server saw, in a snapshot (or a process)?
  *
- *   keys-in-snapshot --log FILE --keylog FILE (--process PID | PATH...)
+ *   keys-in-snapshot [--log FILE --keylog FILE] [--private-key FILE] (--process PID | PATH...)
  *
  * FILEs are tls-peer's: the randoms and suites of the handshakes, and the master secrets. A PATH is a file,
  * or a directory whose files are searched. Sought for, of each connection: the master secret, its two halves
@@ -20,7 +20,9 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <openssl/core_names.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,6 +147,32 @@ static void seek_handshake(const char *line, const struct lines *keylog)
     connection_count++;
 }
 
+static void seek_private_key(const char *path)
+{
+    char text[8192] = "";
+    uint8_t number[512];
+    BIGNUM *value = NULL;
+    FILE *file = fopen(path, "re");
+    EVP_PKEY *key = file ? PEM_read_PrivateKey(file, NULL, NULL, NULL) : NULL;
+    if (!key || (!EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_FACTOR1, &value) &&
+                 !EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &value)))
+        die(path, "no private key of RSA or EC, in PEM");
+    const int size = BN_bn2binpad(value, number, BN_num_bytes(value));
+    if (size < NEEDLE_MAX / 2)
+        die(path, "a key too short to search for");
+    seek(0, "private key", number, (size_t)size < NEEDLE_MAX ? (size_t)size : NEEDLE_MAX);
+    rewind(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    const char *line = strchr(text, '\n');
+    /* The first half of the line says the kind and is the same in all keys. */
+    if (!line || strlen(line) < 1 + 64)
+        die(path, "not as PEM is written");
+    seek(0, "private key's text", (const uint8_t *)line + 1 + 32, NEEDLE_MAX);
+    BN_free(value);
+    EVP_PKEY_free(key);
+    (void)fclose(file);
+}
+
 /* ---- the search ---- */
 
 static void search_at(const char *path, uint64_t offset, const uint8_t *bytes, size_t left)
@@ -246,27 +274,8 @@ static void search_process(const char *pid)
     close(fd);
 }
 
-int main(int argc, char **argv)
+static void seek_log(const char *log_path, const char *keylog_path)
 {
-    static const struct option known[] = {{"log", required_argument, NULL, 'l'},
-                                          {"keylog", required_argument, NULL, 'k'},
-                                          {"process", required_argument, NULL, 'p'},
-                                          {0}};
-    const char *log_path = NULL, *keylog_path = NULL, *process = NULL;
-    for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
-        if (option == 'l')
-            log_path = optarg;
-        else if (option == 'k')
-            keylog_path = optarg;
-        else if (option == 'p')
-            process = optarg;
-        else
-            return 2;
-    }
-    if (!log_path || !keylog_path || (process == NULL) == (optind == argc)) {
-        (void)fputs("usage: keys-in-snapshot --log FILE --keylog FILE (--process PID | PATH...)\n", stderr);
-        return 2;
-    }
     struct lines log, keylog;
     if (lines_read(&log, log_path) || lines_read(&keylog, keylog_path))
         die(log_path, "this, or the key log, cannot be read");
@@ -275,6 +284,37 @@ int main(int argc, char **argv)
             seek_handshake(log.at[i], &keylog);
     if (connection_count == 0)
         die(log_path, "no handshake is in it");
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option known[] = {{"log", required_argument, NULL, 'l'},
+                                          {"keylog", required_argument, NULL, 'k'},
+                                          {"private-key", required_argument, NULL, 'P'},
+                                          {"process", required_argument, NULL, 'p'},
+                                          {0}};
+    const char *log_path = NULL, *keylog_path = NULL, *process = NULL;
+    for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+        if (option == 'l')
+            log_path = optarg;
+        else if (option == 'k')
+            keylog_path = optarg;
+        else if (option == 'P')
+            seek_private_key(optarg);
+        else if (option == 'p')
+            process = optarg;
+        else
+            return 2;
+    }
+    if ((log_path == NULL) != (keylog_path == NULL) || (!log_path && needle_count == 0) ||
+        (process == NULL) == (optind == argc)) {
+        (void)fputs("usage: keys-in-snapshot [--log FILE --keylog FILE] [--private-key FILE]\n"
+                    "                        (--process PID | PATH...)\n",
+                    stderr);
+        return 2;
+    }
+    if (log_path)
+        seek_log(log_path, keylog_path);
     if (process)
         search_process(process);
     for (int i = optind; i < argc; i++)
