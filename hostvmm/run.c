@@ -343,7 +343,10 @@ static int build(struct run *self, struct snapshot *snapshot)
     timeline_built(&self->timeline, self->machine.vm.kvm_ns, self->machine.created_ns);
     if (code == 0 && config->rehearse && rehearsal_begin(&self->rehearsal, &self->machine.vm, snapshot))
         code = HOSTVMM_EXIT_HOST;
-    return code ? code : machine_reload(&self->machine);
+    code = code ? code : machine_reload(&self->machine);
+    if (code == 0 && config->rehearse)
+        rehearsal_loaded(&self->rehearsal);
+    return code;
 }
 
 int run_guest(const struct config *config, const struct timeline *timeline, struct snapshot *snapshot)

@@ -124,7 +124,7 @@ static int copy_runs(const struct prefetch *prefetch, const struct guest_memory 
     return error;
 }
 
-static int map_runs(const struct prefetch *prefetch, const struct guest_memory *memory, int vcpu_fd)
+void prefetch_map(const struct prefetch *prefetch, const struct guest_memory *memory, int vcpu_fd)
 {
     uint64_t from = 0; /* what comes before is mapped, or not wanted */
     uint64_t judged = UINT64_MAX;
@@ -148,12 +148,11 @@ static int map_runs(const struct prefetch *prefetch, const struct guest_memory *
             judged = block;
         }
     }
-    return error;
 }
 
 /* Both passes end at the first refusal: what one run is refused for, the next would be. */
 void prefetch_apply(const struct prefetch *prefetch, const struct guest_memory *memory, int vcpu_fd)
 {
     (void)copy_runs(prefetch, memory, vcpu_fd);
-    (void)map_runs(prefetch, memory, vcpu_fd);
+    prefetch_map(prefetch, memory, vcpu_fd);
 }

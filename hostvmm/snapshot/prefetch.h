@@ -53,5 +53,7 @@ int prefetch_read(struct prefetch *prefetch, int directory, const uint8_t id[PRE
  * its state; the pages are mapped for all of its VM. A host that cannot do a part of it goes on without.
  */
 void prefetch_apply(const struct prefetch *prefetch, const struct guest_memory *memory, int vcpu_fd);
+/* The same without copying: all pages are mapped as the file has them. */
+void prefetch_map(const struct prefetch *prefetch, const struct guest_memory *memory, int vcpu_fd);
 
 #endif

@@ -159,7 +159,7 @@ static int find_huge(const char *path)
     return error;
 }
 
-#define PASSES 2 /* what is written, then what is read */
+#define PASSES 3 /* what is written, what is read, what is written by a clone that has its pages at hand */
 
 void rehearsal_run(const struct config *config)
 {
@@ -312,28 +312,50 @@ void rehearsal_init(struct rehearsal *rehearsal)
     rehearsal->started = false;
 }
 
-/* The pages that an earlier rehearsal saw written. -ENOENT: none took place. */
-static int read_earlier(struct rehearsal *rehearsal)
+/* The pages that earlier rehearsals saw written or, with `read`, touched. NULL: no memory. */
+static uint64_t *pages_listed(const struct rehearsal *rehearsal, bool read)
 {
-    const int error = read_prefetch(rehearsal->snapshot);
-    if (error)
-        return error;
-    rehearsal->written = calloc(page_count(rehearsal) / 64 + 1, sizeof(uint64_t));
-    for (unsigned i = 0; rehearsal->written && i < prefetch.run_count; i++) {
+    uint64_t *bitmap = calloc(page_count(rehearsal) / 64 + 1, sizeof(uint64_t));
+    for (unsigned i = 0; bitmap && i < prefetch.run_count; i++) {
         const struct prefetch_run run = prefetch_run_at(&prefetch, i);
-        for (uint64_t page = 0; run.written && page < run.page_count; page++)
-            mark(rehearsal->written, run.first_page + page);
+        for (uint64_t page = 0; (run.written || read) && page < run.page_count; page++)
+            mark(bitmap, run.first_page + page);
     }
-    return rehearsal->written ? 0 : -ENOMEM;
+    return bitmap;
+}
+
+static bool lists_what_is_read(void)
+{
+    for (unsigned i = 0; i < prefetch.run_count; i++)
+        if (!prefetch_run_at(&prefetch, i).written)
+            return true;
+    return false;
+}
+
+/*
+ * The last rehearsal is as a clone will be, with its pages mapped, though none copied. What the others took
+ * for written is more: they were slow, and a guest that is slow has ticks of its timer to see to.
+ */
+void rehearsal_loaded(struct rehearsal *rehearsal)
+{
+    if (rehearsal->touched && !rehearsal->started)
+        prefetch_map(&prefetch, &rehearsal->vm->memory, rehearsal->vm->vcpus[0].fd);
 }
 
 int rehearsal_begin(struct rehearsal *rehearsal, struct vm *vm, const struct snapshot *snapshot)
 {
     rehearsal->vm = vm;
     rehearsal->snapshot = snapshot;
-    int error = read_earlier(rehearsal);
+    int error = read_prefetch(snapshot);
     if (error == -ENOENT || error == -EBADMSG)
         return 0; /* the first */
+    if (error == 0 && lists_what_is_read()) {
+        rehearsal->touched = pages_listed(rehearsal, true);
+        return rehearsal->touched ? 0 : -ENOMEM;
+    }
+    rehearsal->written = error ? NULL : pages_listed(rehearsal, false);
+    if (error == 0 && !rehearsal->written)
+        error = -ENOMEM;
     if (error == 0)
         error = rehearsal->fault_fd = open_fault_fd();
     if (error >= 0)
@@ -375,7 +397,8 @@ int rehearsal_record(struct rehearsal *rehearsal)
     if (!watched)
         error = pages_private(&rehearsal->vm->memory, &rehearsal->written);
     if (error == 0)
-        error = write_down(rehearsal, watched ? rehearsal->touched : rehearsal->written, rehearsal->written);
+        error = write_down(rehearsal, rehearsal->touched ? rehearsal->touched : rehearsal->written,
+                           rehearsal->written);
     if (error)
         log_error("the rehearsal's pages cannot be written down: %s", strerror(-error));
     return error;

@@ -32,7 +32,7 @@ struct rehearsal {
     const struct snapshot *snapshot;
     int fault_fd; /* userfaultfd; -1: not watched */
     int stop_fd;
-    uint64_t *touched; /* a bit a page by offset in RAM; the thread's while it runs */
+    uint64_t *touched; /* a bit a page by offset in RAM; NULL: not known; the thread's while it runs */
     uint64_t *written; /* what an earlier rehearsal found */
     bool started;
     pthread_t thread; /* serves the faults of all others */
@@ -42,6 +42,8 @@ struct rehearsal {
 void rehearsal_init(struct rehearsal *rehearsal);
 /* The VM is made from the snapshot, and nothing of its memory was touched. 0 or -errno, logged. */
 int rehearsal_begin(struct rehearsal *rehearsal, struct vm *vm, const struct snapshot *snapshot);
+/* Its state is loaded, and nothing has run. */
+void rehearsal_loaded(struct rehearsal *rehearsal);
 /* The clone is ready: stop it for good and write its pages down. 0 or -errno, logged. */
 int rehearsal_record(struct rehearsal *rehearsal);
 /* The vCPUs do not run. */
