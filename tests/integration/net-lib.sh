@@ -93,9 +93,9 @@ told() { # expected answer, one line
 }
 
 clones_start() { # number [options...]: clone N at $DIR/c-N.sock
-    clones=$1
+    how_many=$1
     shift
-    vm_background "$HOSTVMM" restore --snapshot "$SNAP" --clones "$clones" --vsock "$DIR/c-%n.sock" --net "$CLONE" \
+    vm_background "$HOSTVMM" restore --snapshot "$SNAP" --clones "$how_many" --vsock "$DIR/c-%n.sock" --net "$CLONE" \
         --console none "$@"
 }
 

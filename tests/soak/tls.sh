@@ -60,7 +60,10 @@ while [ "$started" -lt "$clones" ]; do
         fi
     done
     started=$((started + now))
-    kill -TERM "$vm"
+    if ! kill -TERM "$vm"; then
+        echo "soak: batch $batch has ended by itself:"
+        tail -n 20 "$DIR/host"
+    fi
     wait "$vm" || true
     rm -f "$DIR"/c-*.sock
     [ $((batch % 4)) -ne 0 ] || echo "soak: $started clones, $passed of them without a failure"
