@@ -62,76 +62,83 @@ static int attach(struct machine *machine, struct virtio_device *device)
     return report(device->kind->name, error);
 }
 
-static int add_drives(struct machine *machine)
+static int make_drives(struct machine *machine)
 {
-    int error = 0;
-    for (unsigned i = 0; i < machine->made.drive_count && error == 0; i++) {
+    for (unsigned i = 0; i < machine->made.drive_count; i++) {
         const struct snapshot_drive *made = &machine->made.drives[i];
         struct virtio_blk *drive = &machine->drives[i];
         const int fd = machine->files.drives[i];
         machine->files.drives[i] = -1; /* the device's from here on */
-        error = virtio_blk_init(drive, &machine->vm.memory, fd, made->read_only, made->id);
+        const int error = virtio_blk_init(drive, &machine->vm.memory, fd, made->read_only, made->id);
         if (error)
             return report("a drive", error);
         machine->drive_count = i + 1;
-        error = attach(machine, &drive->device);
     }
-    return error;
+    return 0;
 }
 
-static int add_vsock(struct machine *machine, const char *path, struct loop *loop)
+static int make_vsock(struct machine *machine, const char *path, struct loop *loop)
 {
     const int error =
         virtio_vsock_init(&machine->vsock, &machine->vm.memory, loop, path, machine->made.vsock_cid);
     if (error)
         return error; /* logged there */
     machine->has_vsock = true;
-    return attach(machine, &machine->vsock.device);
+    return 0;
 }
 
-static int add_rng(struct machine *machine, struct loop *loop)
+static int make_rng(struct machine *machine, struct loop *loop)
 {
     const int error = virtio_rng_init(&machine->rng, &machine->vm.memory, loop);
     if (error)
         return report("the entropy device", error);
     machine->has_rng = true;
-    return attach(machine, &machine->rng.device);
+    return 0;
 }
 
 /* After the others, so that a machine without any is as it always was. A clone's are shut until the clone
  * announces itself, which its agent does. */
-static int add_nets(struct machine *machine)
+static int make_nets(struct machine *machine)
 {
     const bool shut = machine->origin && machine->made.agent;
-    int error = 0;
-    for (unsigned i = 0; i < machine->made.network.count && error == 0; i++) {
+    for (unsigned i = 0; i < machine->made.network.count; i++) {
         struct virtio_net *net = &machine->nets[i];
         const struct net_backend backend = machine->files.nets[i];
         struct virtio_net_plan plan = {.mtu = machine->files.net_mtus[i], .shut = shut};
         memcpy(plan.mac, machine->made.network.at[i].mac, sizeof plan.mac);
         machine->files.nets[i].ops = NULL; /* the device's from here on */
-        error = virtio_net_init(net, &machine->vm.memory, &backend, &plan);
+        const int error = virtio_net_init(net, &machine->vm.memory, &backend, &plan);
         if (error)
             return report("a network interface", error);
         machine->net_count = i + 1;
-        error = attach(machine, &net->device);
     }
-    return error;
+    return 0;
+}
+
+/* What of the devices needs no VM: their sockets, threads and descriptors. */
+static int make_devices(struct machine *machine, const struct config *config, struct loop *loop)
+{
+    int error = make_drives(machine);
+    if (error == 0 && machine->made.vsock_cid)
+        error = make_vsock(machine, config->vsock ? config->vsock_path : NULL, loop);
+    if (error == 0 && machine->made.rng)
+        error = make_rng(machine, loop);
+    return error ? error : make_nets(machine);
 }
 
 /* Everything but the processors and what the memory holds: the same for a boot and a restore. */
-static int add_devices(struct machine *machine, const struct config *config, struct loop *loop,
-                       const struct lifecycle_ops *ops, void *context)
+static int add_devices(struct machine *machine, struct loop *loop, const struct lifecycle_ops *ops,
+                       void *context)
 {
     int error = add_platform(machine, loop, ops, context);
-    if (error == 0)
-        error = add_drives(machine);
-    if (error == 0 && machine->made.vsock_cid)
-        error = add_vsock(machine, config->vsock ? config->vsock_path : NULL, loop);
-    if (error == 0 && machine->made.rng)
-        error = add_rng(machine, loop);
-    if (error == 0)
-        error = add_nets(machine);
+    for (unsigned i = 0; i < machine->drive_count && error == 0; i++)
+        error = attach(machine, &machine->drives[i].device);
+    if (error == 0 && machine->has_vsock)
+        error = attach(machine, &machine->vsock.device);
+    if (error == 0 && machine->has_rng)
+        error = attach(machine, &machine->rng.device);
+    for (unsigned i = 0; i < machine->net_count && error == 0; i++)
+        error = attach(machine, &machine->nets[i].device);
     return error;
 }
 
@@ -208,17 +215,24 @@ static struct vm_plan plan_of(struct machine *machine, const struct config *conf
         .loop = loop,
         .cpu_baseline = config->cpu_baseline,
     };
-    machine->has_vm = true;
     return plan;
+}
+
+static int init_vm(struct machine *machine, const struct vm_plan *plan)
+{
+    machine->has_vm = true;
+    return vm_init(&machine->vm, plan);
 }
 
 int machine_build(struct machine *machine, const struct config *config, struct loop *loop,
                   const struct lifecycle_ops *ops, void *context)
 {
     const struct vm_plan plan = plan_of(machine, config, loop);
-    int error = vm_init(&machine->vm, &plan);
+    int error = make_devices(machine, config, loop);
     if (error == 0)
-        error = add_devices(machine, config, loop, ops, context);
+        error = init_vm(machine, &plan);
+    if (error == 0)
+        error = add_devices(machine, loop, ops, context);
     return error ? HOSTVMM_EXIT_HOST : load_kernel(machine, config);
 }
 
@@ -230,10 +244,13 @@ int machine_restore(struct machine *machine, const struct config *config, struct
     struct vm_plan plan = plan_of(machine, config, loop);
     plan.runs = runs;
     plan.run_count = snapshot_runs(snapshot, runs);
-    int error = vm_init(&machine->vm, &plan);
+    arch_restore_prepare();
+    int error = make_devices(machine, config, loop);
+    if (error == 0)
+        error = init_vm(machine, &plan);
     machine->created_ns = clock_monotonic_ns();
     if (error == 0)
-        error = add_devices(machine, config, loop, ops, context);
+        error = add_devices(machine, loop, ops, context);
     return error ? HOSTVMM_EXIT_HOST : 0;
 }
 

@@ -77,6 +77,8 @@ int arch_boot(struct vm *vm, const struct arch_boot_info *info);
  */
 void arch_cpu_save(const struct vm *vm, struct state_writer *out, const char *key);
 void arch_cpu_load(struct vm *vm, struct state_reader *in, const char *key);
+/* Optional: what arch_cpu_load asks of others than KVM, asked before there is a VM. */
+void arch_restore_prepare(void);
 /* One vCPU, and what KVM keeps for all. Save gives 0 or -errno, logged: KVM did not tell. Load fails the
  * reader, also when KVM does not take what was read. */
 int arch_vcpu_save(const struct vcpu *vcpu, struct state_writer *out, const char *key);

@@ -53,11 +53,20 @@ static int failed(const char *what, int error)
 
 /* Which boot of which machine this is: on the same one a saved CPUID was supported already. Empty: not known.
  */
-static void get_host(char host[HOST_BYTES])
+static const char *get_host(void)
 {
+    static char host[HOST_BYTES]; /* does not change while a process lives */
+    if (host[0])
+        return host;
     const int64_t size = fd_read_file("/proc/sys/kernel/random/boot_id", host, HOST_BYTES - 1);
     host[size > 0 ? size : 0] = '\0';
     host[strcspn(host, "\n")] = '\0';
+    return host;
+}
+
+void arch_restore_prepare(void)
+{
+    (void)get_host();
 }
 
 /* Leaves without a bit set are left out: a leaf that is not there reads as zeros, and each costs every
@@ -76,11 +85,9 @@ static uint32_t fill_cpuid(struct kvm_cpuid_entry2 *to, const struct kvm_cpuid2 
 void arch_cpu_save(const struct vm *vm, struct state_writer *out, const char *key)
 {
     static struct kvm_cpuid_entry2 entries[CPUID_ENTRIES_MAX]; /* main thread */
-    char host[HOST_BYTES];
     const int tsc_khz = kvm_call_number(vm->vcpus[0].fd, KVM_GET_TSC_KHZ, 0);
-    get_host(host);
     state_put_map(out, key, CPU_FIELDS);
-    state_put_text(out, "host", host);
+    state_put_text(out, "host", get_host());
     state_put_sparse(out, "cpuid", entries, fill_cpuid(entries, vm->cpuid) * sizeof entries[0]);
     state_put_uint(out, "tsc_khz", tsc_khz > 0 ? (uint32_t)tsc_khz : 0);
 }
@@ -124,9 +131,8 @@ static void set_tsc_rate(struct vm *vm, struct state_reader *in, uint32_t khz)
 static void check_cpuid(const struct vm *vm, struct state_reader *in, const char *made_on,
                         const struct kvm_cpuid2 *table)
 {
-    char host[HOST_BYTES];
+    const char *host = get_host();
     char names[128];
-    get_host(host);
     if (in->failed || (host[0] && strcmp(host, made_on) == 0))
         return;
     struct kvm_cpuid2 *supported = cpu_supported(vm);
