@@ -26,7 +26,7 @@
 # with SHA-256 by the intermediate. `openssl s_server` shows rsa1024 and sha1 with -cipher DEFAULT@SECLEVEL=0.
 set -eu
 [ $# = 1 ] || { echo "usage: tests/support/tls-certs.sh DIR" >&2; exit 2; }
-out=$1
+out=$(realpath -m -- "$1")
 [ ! -d "$out" ] || exit 0
 command -v openssl >/dev/null || { echo "tls-certs: no openssl here: apt-get install openssl" >&2; exit 1; }
 mkdir -p "$(dirname "$out")"
