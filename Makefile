@@ -3,6 +3,7 @@
 #   make demo    boot a function in a microVM, send it an event, print the answer and the time each stage took
 #   make test    unit, fuzz and integration tests
 #   make check   format, static analysis, include arrows, sizes
+#   make prove   prove, for all inputs within bounds, what tests/proof states
 #   make bench   measure, print and write build/bench.json
 #   make all     build everything
 #
@@ -576,6 +577,11 @@ CLONES ?= 100
 soak-tls: $(BUILD)/hostvmm $(PEERS) $(BUILD)/tests/data/keeper-keeper.erofs $(KERNEL)/vmlinux | $(HOST_PARTS)
 	@tests/soak/tls.sh $(BUILD) $(CLONES)
 .PHONY: soak-tls
+
+# Parts of the code that hold for every input within stated bounds (tests/proof/README.md). make prove MATCH="cursor payload"
+.PHONY: prove
+prove: | $(THIRD)/stamp build/.packages-proof
+	@tests/proof/run.sh $(MATCH)
 
 bench: $(BUILD)/hostvmm $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(BUILD)/kvmhost-count \
 	$(BUILD)/tests/bench/stamp $(BUILD)/tests/bench/probe $(PEERS) $(BUILD)/tests/data/keeper-bench.erofs \

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the Debian packages that are missing, saying which and why. Quiet and offline when all are there.
 #
-# Usage: .setup/packages.sh build|test|kvmhost|debian-base ...
+# Usage: .setup/packages.sh build|test|kvmhost|debian-base|proof ...
 # Runs apt-get as root, or through sudo.
 set -eu
 here=$(dirname "$0")
@@ -21,7 +21,8 @@ for set in "$@"; do
     test) packages=$PACKAGES_TEST why="to run the tests and checks" ;;
     kvmhost) packages=$PACKAGES_KVMHOST why="to emulate a KVM host, as this machine has no hardware virtualisation" ;;
     debian-base) packages=$PACKAGES_DEBIAN_BASE why="to build images on a Debian base" ;;
-    *) echo "packages.sh: unknown set '$set': use build, test, kvmhost or debian-base" >&2; exit 2 ;;
+    proof) packages=$PACKAGES_PROOF why="to prove what tests/proof states" ;;
+    *) echo "packages.sh: unknown set '$set': use build, test, kvmhost, debian-base or proof" >&2; exit 2 ;;
     esac
     # shellcheck disable=SC2086 # word splitting is wanted: a list of package names
     lacking=$(missing_of $packages)
