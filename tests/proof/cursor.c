@@ -2,16 +2,16 @@
  * The byte cursor, agent/base/cursor.h: after any two of its calls, with any sizes, it stands within its
  * bytes and touches no other; an error sticks.
  *
- * Bounds: buffers of 0 to 12 bytes, any bytes, every place in them, sizes of all 64 bits, numbers of 0 to 8
- * bytes. Sizes up to 13 are cases of their own, the larger ones one more.
+ * Bounds: buffers of 0 to 8 bytes, any bytes, every place in them, sizes of all 64 bits, numbers of 0 to 8
+ * bytes. Sizes up to 9 are cases of their own, the larger ones one more.
  *
- * options: -eva-slevel 300
+ * options: -eva-slevel 100 -eva-domains cvalue
  */
 #include "tests/proof/bounds.h"
 
 #include "agent/base/cursor.h"
 
-#define BUFFER_BYTES 12u
+#define BUFFER_BYTES 8u
 #define NUMBER_BYTES 8u
 
 static uint8_t buffer[BUFFER_BYTES];
