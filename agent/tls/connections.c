@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "agent/base/fd.h"
 #include "agent/base/log.h"
@@ -15,7 +17,8 @@
 
 enum { ROUNDS_MAX = 8 }; /* of settling, before others on the loop have their turn */
 
-static struct connections table = {.timer_fd = -1, .timer = {.fd = -1}, .armed_ns = LOOP_TIMER_NEVER};
+static struct connections table = {
+    .timer_fd = -1, .timer = {.fd = -1}, .turn_fd = -1, .turn = {.fd = -1}, .armed_ns = LOOP_TIMER_NEVER};
 
 struct connections *connections_get(void)
 {
@@ -57,7 +60,8 @@ static uint64_t next_ns(const struct connections *connections)
         return 0;
     if (connections->mode == TABLE_DRAINING) {
         const uint64_t tick_ns = clock_monotonic_ns() + TABLE_DRAIN_TICK_MS * TABLE_NS_PER_MS;
-        return tick_ns < connections->drain_deadline_ns ? tick_ns : connections->drain_deadline_ns;
+        const bool sooner = turn_waits_for_function(connections) && tick_ns < connections->drain_deadline_ns;
+        return sooner ? tick_ns : connections->drain_deadline_ns;
     }
     if (connections->mode != TABLE_SERVING)
         return next;
@@ -73,13 +77,20 @@ static uint64_t next_ns(const struct connections *connections)
     return next;
 }
 
+/* What is due at once needs no clock, and none of the exits that setting one costs: the loop's next turn. */
 static void arm(struct connections *connections)
 {
+    const uint64_t one = 1;
     const uint64_t next = next_ns(connections);
     const uint64_t now_ns = clock_monotonic_ns();
     if (next == connections->armed_ns)
         return;
-    const uint64_t delay_ns = next == LOOP_TIMER_NEVER ? next : next > now_ns ? next - now_ns : 0;
+    if (next <= now_ns) {
+        if (write(connections->turn_fd, &one, sizeof one) == (ssize_t)sizeof one)
+            connections->armed_ns = next;
+        return;
+    }
+    const uint64_t delay_ns = next == LOOP_TIMER_NEVER ? next : next - now_ns;
     if (loop_timer_arm(connections->timer_fd, delay_ns) == 0)
         connections->armed_ns = next;
 }
@@ -105,11 +116,8 @@ void table_leave(struct connections *connections)
     connections->depth = 0;
 }
 
-static void on_timer(void *context, uint32_t events)
+static void come_back(struct connections *connections)
 {
-    struct connections *connections = context;
-    (void)events;
-    loop_timer_clear(connections->timer_fd);
     connections->armed_ns = LOOP_TIMER_NEVER;
     connections->later = false;
     table_enter(connections);
@@ -126,6 +134,24 @@ static void on_timer(void *context, uint32_t events)
         connections->drained = NULL;
         drained(connections->drained_context);
     }
+}
+
+static void on_timer(void *context, uint32_t events)
+{
+    struct connections *connections = context;
+    (void)events;
+    loop_timer_clear(connections->timer_fd);
+    come_back(connections);
+}
+
+static void on_turn(void *context, uint32_t events)
+{
+    struct connections *connections = context;
+    uint64_t count;
+    (void)events;
+    const ssize_t n = read(connections->turn_fd, &count, sizeof count);
+    (void)n; /* nonblocking: at worst there was nothing to do */
+    come_back(connections);
 }
 
 /* ---- life ------------------------------------------------------------------------------------------ */
@@ -197,8 +223,24 @@ static void clear(struct connections *connections)
 {
     memset(connections, 0, sizeof *connections);
     connections->timer_fd = connections->timer.fd = -1;
+    connections->turn_fd = connections->turn.fd = -1;
     connections->ask = (struct door){.connections = connections, .fd = -1, .source = {.fd = -1}};
     connections->armed_ns = LOOP_TIMER_NEVER;
+}
+
+static int open_clocks(struct connections *connections)
+{
+    struct loop *loop = connections->loop;
+    connections->timer_fd = loop_timer_open();
+    if (connections->timer_fd < 0)
+        return connections->timer_fd;
+    connections->turn_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (connections->turn_fd < 0)
+        return -errno;
+    const int error =
+        loop_add(loop, &connections->timer, connections->timer_fd, EPOLLIN, on_timer, connections);
+    return error ? error
+                 : loop_add(loop, &connections->turn, connections->turn_fd, EPOLLIN, on_turn, connections);
 }
 
 static int start(struct connections *connections, char *why)
@@ -211,10 +253,7 @@ static int start(struct connections *connections, char *why)
         error = load(&connections->pools[i], why);
     if (error)
         return error;
-    connections->timer_fd = loop_timer_open();
-    error = connections->timer_fd < 0 ? connections->timer_fd
-                                      : loop_add(connections->loop, &connections->timer,
-                                                 connections->timer_fd, EPOLLIN, on_timer, connections);
+    error = open_clocks(connections);
     if (error)
         (void)snprintf(why, CONNECTIONS_WHY_BYTES, "a timer: %s", strerror(-error));
     return error ? error : door_open_all(connections, why);
@@ -270,6 +309,8 @@ void connections_fini(struct connections *connections)
         upstream_sessions_clear(&connections->pools[i].sessions);
     }
     loop_remove(connections->loop, &connections->timer);
+    loop_remove(connections->loop, &connections->turn);
     fd_close(&connections->timer_fd);
+    fd_close(&connections->turn_fd);
     clear(connections);
 }

@@ -133,10 +133,12 @@ struct connections {
     unsigned depth;    /* of table_enter */
     bool from_line;    /* within a callback of an upstream's */
     bool progress;     /* settle once more */
-    bool later;        /* come back from the timer, at once */
+    bool later;        /* come back in the loop's next turn */
     uint64_t armed_ns; /* LOOP_TIMER_NEVER: not */
     int timer_fd;
     struct loop_source timer;
+    int turn_fd; /* an eventfd: the loop's next turn */
+    struct loop_source turn;
 };
 
 /* ---- connections.c */
@@ -235,5 +237,7 @@ void ask_say_error(struct local *local, int error, const char *why);
 
 /* While TABLE_DRAINING. */
 void turn_look(struct connections *connections, uint64_t now_ns);
+/* After it: is there anything left of which only looking tells that it is over? */
+bool turn_waits_for_function(const struct connections *connections);
 
 #endif

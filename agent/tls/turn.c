@@ -63,6 +63,15 @@ static void look_at_local(struct local *local, bool over)
     }
 }
 
+/* What still has a line is busy: of the rest turn_look has taken it. */
+bool turn_waits_for_function(const struct connections *connections)
+{
+    for (int i = 0; i < CONNECTIONS_LOCAL_MAX; i++)
+        if (connections->locals[i].state == LOCAL_SERVED && connections->locals[i].line)
+            return true;
+    return false;
+}
+
 void turn_look(struct connections *connections, uint64_t now_ns)
 {
     const bool over = now_ns >= connections->drain_deadline_ns;
