@@ -448,9 +448,14 @@ $(BUILD)/tests/guest/keeper: $(call musl,tests/guest/keeper.c) $(BUILD)/libfunct
 	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
 KEEPERS := $(patsubst tests/peers/manifests/%,$(BUILD)/tests/data/keeper-%.erofs,$(wildcard tests/peers/manifests/*))
 $(KEEPERS): $(BUILD)/tests/data/keeper-%.erofs: tests/peers/manifests/% $(BUILD)/tests/guest/keeper $(TLS_CERTS)/ca.pem \
-		$(BUILD)/init $(BUILD)/agent tests/support/keeper-image.sh $(ROOTFS_SCRIPTS)
+		$(BUILD)/init $(BUILD)/agent tests/support/connections-image.sh $(ROOTFS_SCRIPTS)
 	@mkdir -p $(@D)
-	@tests/support/keeper-image.sh $(BUILD) $* $@
+	@tests/support/connections-image.sh $(BUILD) $(BUILD)/tests/guest/keeper $< $@
+# The example that keeps a connection, as the demo runs it.
+$(BUILD)/tests/data/keepalive-demo.erofs: tests/support/demo.connections $(BUILD)/functions/keepalive/bootstrap $(TLS_CERTS)/ca.pem \
+		$(BUILD)/init $(BUILD)/agent tests/support/connections-image.sh $(ROOTFS_SCRIPTS)
+	@mkdir -p $(@D)
+	@tests/support/connections-image.sh $(BUILD) $(BUILD)/functions/keepalive/bootstrap $< $@
 $(BUILD)/tests/peers/nginx: tests/support/nginx.sh
 	@mkdir -p $(@D)
 	@tests/support/nginx.sh $@
@@ -564,7 +569,7 @@ test: $(call wanted,unit,$(UNIT_TESTS)) $(call wanted,script,$(MUSL_PROGRAMS) $(
 		tests/support/run-tests.sh --build $(BUILD) --fuzz-seconds $(FUZZ_SECONDS) \
 		$(foreach kind,$(ONLY),--only $(kind)) --match "$(or $(MATCH),*)"
 
-demo: $(BUILD)/hostvmm $(IMAGES) $(KERNEL)/vmlinux | $(HOST_PARTS)
+demo: $(BUILD)/hostvmm $(IMAGES) $(KERNEL)/vmlinux $(BUILD)/tests/peers/tls-peer $(BUILD)/tests/data/keepalive-demo.erofs | $(HOST_PARTS)
 	@tests/support/demo.sh $(BUILD)
 
 # Thousands of clones, one after the other: an hour or so in the emulated host.

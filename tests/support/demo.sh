@@ -1,8 +1,9 @@
 #!/bin/sh
 # make demo: a function in a microVM counts the GPL's lines, words and bytes; wc counts them too. Then another is snapshotted
-# when it has initialised, and restored as several clones side by side, none of which is a twin.
+# when it has initialised, and restored as several clones side by side, none of which is a twin. Then one that holds a TLS
+# connection is (demo-connections.sh).
 #
-# Usage: tests/support/demo.sh BUILD            exit 0 when the counts are equal and the clones differ
+# Usage: tests/support/demo.sh BUILD            exit 0 when the counts are equal, the clones differ, and none lost its connection
 # Runs itself again with --inside where VMs can run (hostvmm/kvmhost/run).
 set -eu
 cd "$(dirname "$0")/../.."
@@ -12,7 +13,7 @@ if [ "${1:-}" != --inside ]; then
     build=$1
     [ -f $text ] || { echo "demo: no $text here: install Debian's base-files" >&2; exit 1; }
     hostvmm/kvmhost/run --check | sed 's/^/demo: where: /'
-    exec tests/support/in-host.sh "$build" 120 tests/support/demo.sh --inside "$build" \
+    exec tests/support/in-host.sh "$build" 240 tests/support/demo.sh --inside "$build" \
         "$(wc -lwc <$text | awk '{ print $1, $2, $3 }')"
 fi
 
@@ -96,3 +97,9 @@ done
 twins=$(sort "$dir/values" | uniq -d)
 [ -z "$twins" ] || { echo "demo: two clones share $twins" >&2; exit 1; }
 echo "demo: no two are the same"
+
+# A network of its own, for which it need not be root where users may make such a namespace.
+rm -rf "$dir"
+trap - EXIT
+# shellcheck disable=SC2046
+exec unshare $([ "$(id -u)" = 0 ] || echo -r) -n tests/support/demo-connections.sh "$build"
