@@ -4,20 +4,25 @@
  * The agent makes a SOCK_STREAM Unix socket pair, starts the program with one blocking end inherited (not
  * close-on-exec) and its number, in decimal, in REKINDLE_FUNCTION_FD. Frames of agent/proto go both ways:
  *
- *   function -> agent   HELLO       first, once: version, the program's name, wants_logs false, state
- * STARTING INIT        once, when its init ended: READY, or FAILED with the failure, after which the process
- * exits. duration_us is that of the init hook alone; the agent puts its own measure, from the spawn, into
- * what it tells the host RESPONSE    fragments of the answer to the event in hand, in order, without gap
- *                       ERROR       instead of an answer, with the event's id: this invocation failed, the
- *                                   process goes on. It may come after some fragments and then replaces them.
- *                                   Without an id: the process cannot go on and is about to exit
- *                       QUIESCED    once for each CHECKPOINT: its hooks have run, or the failure of one,
- * after which it goes on as if nothing had been asked RESUMED     once for each RESUME: likewise; after a
- * failure it is never run again agent -> function   INVOKE      fragments of one event, in order, only after
- * INIT READY and only when the last event has been answered. timeout_ms is what is left of the deadline when
- * the first fragment is sent CHECKPOINT  between events. Until RESUME (or its own failed QUIESCED) nothing
- * else RESUME      between events, timeout_ms and generation alone. After a CHECKPOINT, or unasked: a
- * snapshot may be taken without one (end)       shutdown or close: finish and exit 0
+ *   function -> agent
+ *     HELLO       first, once: version, the program's name, wants_logs false, state STARTING
+ *     INIT        once, when its init ended: READY, or FAILED with the failure, after which the process
+ *                 exits. duration_us is that of the init hook alone; the agent puts its own measure, from the
+ *                 spawn, into what it tells the host
+ *     RESPONSE    fragments of the answer to the event in hand, in order, without gap
+ *     ERROR       instead of an answer, with the event's id: this invocation failed, the process goes on. It
+ *                 may come after some fragments and then replaces them. Without an id: the process cannot go
+ *                 on and is about to exit
+ *     QUIESCED    once for each CHECKPOINT: its hooks have run, or the failure of one, after which it goes on
+ *                 as if nothing had been asked
+ *     RESUMED     once for each RESUME: likewise; after a failure it is never run again
+ *   agent -> function
+ *     INVOKE      fragments of one event, in order, only after INIT READY and only when the last event has
+ *                 been answered. timeout_ms is what is left of the deadline when the first fragment is sent
+ *     CHECKPOINT  between events. Until RESUME (or its own failed QUIESCED) nothing else
+ *     RESUME      between events, timeout_ms and generation alone. After a CHECKPOINT, or unasked: a snapshot
+ *                 may be taken without one
+ *     (end)       shutdown or close: finish and exit 0
  *
  * The agent says nothing else, and no hello: it started the program and knows what it is. Any other type in
  * either direction is a violation: the agent kills the function, the function exits FUNCTION_EXIT_CHANNEL.

@@ -2,11 +2,12 @@
  * What a TLS client checks its server against, and shows of itself: PEM files into BearSSL's structures.
  * Loaded once, shared by all connections of a name, read-only afterwards.
  *
- *   trust         anchors: certificates of CAs, up to CREDENTIALS_ANCHORS_MAX (the distribution has ~140).
- * Those with a key of a kind that BearSSL does not know are left out revoked       issuer and serial number
- * of certificates in PEM revocation lists (RFC 5280, 5.1), which are part of the image and so as trusted as
- * the anchors: their signatures are not checked certificate   the client's chain; key: its private key, RSA
- * or EC, wiped when dropped
+ *   trust         anchors: certificates of CAs, up to CREDENTIALS_ANCHORS_MAX (the distribution has ~140);
+ *                 those with a key of a kind that BearSSL does not know are left out
+ *   revoked       issuer and serial number of certificates in PEM revocation lists (RFC 5280, 5.1), which
+ *                 are part of the image and so as trusted as the anchors: no signature is checked
+ *   certificate   the client's chain
+ *   key           its private key, RSA or EC, wiped when dropped
  *
  * The files come from the image and the host; they are parsed as if from a stranger (tests/fuzz/pem.c).
  * -errno or -EBADMSG with `why` (CREDENTIALS_WHY_BYTES): which file, what, and what was wanted.

@@ -3,17 +3,22 @@
  * for tests and measurements. One command an event; a line of text is the answer, an error is the
  * invocation's with the reason in it.
  *
- *   open NAME COUNT     keep COUNT descriptors of function_connect(); on each GET /open. "opened COUNT"
- *   unix NAME           one more, by /run/connections/NAME;   tcp PORT  by 127.0.0.1
- *   get PATH TIMES      TIMES requests on each kept descriptor: "N answered, M failed", with the first
- * failure write TEXT          these bytes, on the first one: a part of a request begin PATH          a
- * request on the first one, of whose answer only the first byte is read read                what the first
- * one gives now: "N bytes", "end" or "error TEXT" close               all of them time NAME PATH
- * function_connect(), one request, its first byte: "ns NANOSECONDS", and keep it try NAME function_connect()
- * and a request: "answered: TEXT", or "failed: REASON" and what /run/connections/NAME.error says probe PATH
- * from now on after_restore sends a request on each descriptor and waits for the first bytes of all answers;
- * report  of that: "ns NANOSECONDS, N answered, M failed" send HOST PORT N    N MiB over TCP to there, until
- * the peer has closed: "ns NANOSECONDS" take HOST PORT N    N MiB from there
+ *   open NAME COUNT     keep COUNT descriptors of function_connect(); GET /open on each. "opened COUNT"
+ *   unix NAME           one more, by /run/connections/NAME
+ *   tcp PORT            one more, by 127.0.0.1
+ *   get PATH TIMES      TIMES requests on each kept descriptor: "N answered, M failed", and why the first
+ *   write TEXT          these bytes, on the first one: a part of a request
+ *   begin PATH          a request on the first one, of whose answer only the first byte is read
+ *   read                what the first one gives now: "N bytes", "end" or "error TEXT"
+ *   close               all of them
+ *   time NAME PATH      function_connect(), one request, its first byte: "ns NANOSECONDS", and keep it
+ *   try NAME            function_connect() and a request: "answered: TEXT", or "failed: REASON" and what
+ *                       /run/connections/NAME.error says
+ *   probe PATH          from now on after_restore sends a request on each descriptor and waits for the
+ *                       first bytes of all answers
+ *   report              of that: "ns NANOSECONDS, N answered, M failed"
+ *   send HOST PORT N    N MiB over TCP to there, until the peer has closed: "ns NANOSECONDS"
+ *   take HOST PORT N    N MiB from there
  */
 #include <arpa/inet.h>
 #include <errno.h>
