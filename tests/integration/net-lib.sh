@@ -14,7 +14,7 @@ if [ -z "${NET_INSIDE:-}" ]; then
 fi
 
 PEERS=$BUILD/tests/peers
-CERTS=$BUILD/tests/tls-certs
+CERTS=$(realpath "$BUILD")/tests/tls-certs
 IP=/bin/ip
 HOST=192.0.2.1
 ORIGINAL=tap=tap0,address=192.0.2.2/24,address=fd00:2::2/64,gateway=$HOST
