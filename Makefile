@@ -185,7 +185,7 @@ $(eval $(call fuzz_target,pem,tests/fuzz/pem.c $(AGENT_CREDENTIALS_SOURCES)))
 
 # The table of connections, against upstreams in memory.
 TLS_TABLE_SOURCES := agent/tls/connections.c agent/tls/pool.c agent/tls/line.c agent/tls/report.c agent/tls/door.c \
-	agent/tls/loopback.c agent/tls/local.c agent/tls/pump.c agent/tls/ask.c agent/tls/turn.c
+	agent/loopback.c agent/tls/local.c agent/tls/pump.c agent/tls/ask.c agent/tls/turn.c
 AGENT_TLS_SOURCES += $(TLS_TABLE_SOURCES)
 TLS_TABLE_TEST_SOURCES := tests/unit/tls/connections_stage.c tests/unit/tls/fake_upstream.c agent/tls/manifest.c \
 	$(TLS_TABLE_SOURCES) $(BASE_SOURCES)
@@ -197,7 +197,7 @@ $(foreach part,local pool ask turn,$(eval $(call unit_test,tls/connections_$(par
 AGENT_SOURCES := agent/parent.c agent/failure.c agent/backlog.c agent/lifecycle.c agent/link.c agent/output.c agent/cgroup.c \
 	agent/client.c agent/event.c agent/answer.c agent/session.c agent/session_limits.c agent/server.c \
 	agent/session_checkpoint.c agent/session_resume.c \
-	agent/channel.c agent/http_link.c agent/http_serve.c agent/http_peer.c $(HTTP_SOURCES)
+	agent/channel.c agent/http_link.c agent/http_serve.c agent/loopback.c $(HTTP_SOURCES)
 # The guest's interfaces, set by the agent.
 AGENT_NET_SOURCES := agent/net/net.c agent/net/plan.c agent/net/message.c agent/net/announce.c agent/net/kernel.c \
 	agent/net/files.c agent/proto/network.c

@@ -10,7 +10,7 @@
 
 #include "agent/base/fd.h"
 #include "agent/base/log.h"
-#include "agent/http_peer.h"
+#include "agent/loopback.h"
 
 void http_link_init(struct http_link *link)
 {
@@ -152,7 +152,7 @@ static struct http_connection *find_place(struct http_link *link)
 
 static void take_connection(struct http_link *link, int fd)
 {
-    const int allowed = http_peer_is(fd, link->uid);
+    const int allowed = loopback_is_of(fd, link->uid);
     struct http_connection *connection = allowed == 1 ? find_place(link) : NULL;
     if (connection)
         connection->buffers = malloc(sizeof *connection->buffers);

@@ -19,7 +19,7 @@
 
 #include "agent/base/fd.h"
 #include "agent/base/log.h"
-#include "agent/tls/loopback.h"
+#include "agent/loopback.h"
 #include "agent/tls/table.h"
 
 enum { BACKLOG = CONNECTIONS_LOCAL_MAX };
@@ -33,14 +33,10 @@ static bool may_enter(const struct door *door, int fd)
     socklen_t size = sizeof peer;
     if (!door->is_tcp)
         return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == user;
-    /* An end that was closed meanwhile can no longer be asked, and what it sent before still counts. */
-    struct loopback_end end = {.closed = true};
-    const int error = loopback_ask(fd, &end);
-    if (error && error != -ENOENT) {
-        log_warn("connections: cannot tell whose a connection is: %s", strerror(-error));
-        return false;
-    }
-    return end.closed || end.owner == user;
+    const int allowed = loopback_is_of(fd, user);
+    if (allowed < 0)
+        log_warn("connections: cannot tell whose a connection is: %s", strerror(-allowed));
+    return allowed > 0;
 }
 
 static void take_all(struct door *door)

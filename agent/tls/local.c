@@ -22,7 +22,7 @@
 
 #include "agent/base/fd.h"
 #include "agent/base/log.h"
-#include "agent/tls/loopback.h"
+#include "agent/loopback.h"
 #include "agent/tls/table.h"
 
 enum { TCP_SILENCE_MS = 1000 };

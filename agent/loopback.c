@@ -1,5 +1,5 @@
 /* See loopback.h. One question about one socket, found by its addresses: no table is walked. */
-#include "agent/tls/loopback.h"
+#include "agent/loopback.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -99,4 +99,13 @@ int loopback_ask(int fd, struct loopback_end *end)
     error = size < 0 ? -errno : read_answer(&answer, (size_t)size, end);
     fd_close(&diag_fd);
     return error;
+}
+
+int loopback_is_of(int fd, uid_t uid)
+{
+    struct loopback_end end = {.closed = false};
+    const int error = loopback_ask(fd, &end);
+    if (error == -ENOENT)
+        return 1;
+    return error ? error : end.closed || end.owner == uid;
 }
