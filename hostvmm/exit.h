@@ -14,6 +14,7 @@ enum hostvmm_exit {
     HOSTVMM_EXIT_FUNCTION = 6,  /* invoke: the function answered with an error */
     HOSTVMM_EXIT_TIMED_OUT = 7, /* invoke: no answer in time */
     HOSTVMM_EXIT_RESUME = 8,    /* restore: the clone could not become unique, and was stopped */
+    HOSTVMM_EXIT_STATE = 9,     /* control: not while the guest is in this state */
     HOSTVMM_EXIT_GUEST = 10,    /* + enum guest_exit (init/bootargs.h), when it is not GUEST_EXIT_ORDERLY */
     HOSTVMM_EXIT_SIGNAL = 128,  /* + the signal's number: the guest was stopped at once */
 };
