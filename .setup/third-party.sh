@@ -1,8 +1,8 @@
 #!/bin/sh
-# Build what is linked into our programs: Linux's user-space headers, BearSSL and libcbor, for musl.
+# Build what is linked into our programs: Linux's user-space headers, BearSSL, libcbor, Jansson and libmicrohttpd, for musl.
 #
 # Usage: .setup/third-party.sh OUT LINUX_TREE
-#   OUT         gets include/ and lib/ (libbearssl.a, libcbor.a and the same as lib*-host.a), and linux/include (kernel headers)
+#   OUT         gets include/ and lib/ (libbearssl.a, libcbor.a, libjansson.a, libmicrohttpd.a and the same as lib*-host.a), and linux/include (kernel headers)
 #   LINUX_TREE  an unpacked Linux source (kernel-config/build.sh unpacks it)
 # Sources come from Debian's source packages through apt, whose signature checks apply; the package lists live in OUT, so
 # that the machine's own configuration is read and never changed. A suite other than the machine's own is reached by
@@ -138,6 +138,62 @@ if [ ! -f "$out/lib/libcbor.a" ] || [ ! -f "$out/lib/libcbor-host.a" ]; then
 EXPORT
     libcbor musl-gcc "$cflags" libcbor.a
     libcbor gcc "-O1 -g" libcbor-host.a
+fi
+jansson() { # compiler flags library
+    objects=$out/src/jansson/objects-$3
+    mkdir -p "$objects"
+    tree=$out/src/jansson/tree/src
+    # What its configure script would find on any Linux: enough to seed its hash tables from the kernel.
+    for found in STDINT_H UNISTD_H FCNTL_H SCHED_H SYS_TYPES_H SYS_STAT_H SYS_TIME_H SYS_PARAM_H OPEN CLOSE READ GETTIMEOFDAY \
+        GETPID SCHED_YIELD ATOMIC_BUILTINS STRTOLL; do
+        echo "#define HAVE_$found 1"
+    done >"$objects/jansson_private_config.h"
+    printf '#define USE_URANDOM 1\n#define INITIAL_HASHTABLE_ORDER 3\n' >>"$objects/jansson_private_config.h"
+    (
+        cd "$objects"
+        # shellcheck disable=SC2046,SC2086
+        run "compiling Jansson" $1 -std=gnu99 $2 -DHAVE_CONFIG_H -I . -I "$out/include" -I "$tree" -c $(find "$tree" -name '*.c')
+    )
+    rm -f "$out/lib/$3.tmp"
+    ar rcs "$out/lib/$3.tmp" "$objects"/*.o
+    mv "$out/lib/$3.tmp" "$out/lib/$3"
+}
+
+if [ ! -f "$out/lib/libjansson.a" ] || [ ! -f "$out/lib/libjansson-host.a" ]; then
+    fetch "$JANSSON_SOURCE" "$JANSSON_VERSION" "$JANSSON_SUITE" "$out/src/jansson"
+    unpack "$JANSSON_SOURCE" "$out/src/jansson"
+    say "compiling Jansson $JANSSON_VERSION"
+    cp "$out/src/jansson/tree/src/jansson.h" "$out/include/"
+    # The header its configure script would write; and no deeper nesting than any body here has.
+    sed -e 's/@json_inline@/inline/' -e 's/@json_have_[a-z_]*@/1/' \
+        -e 's/\(define JSON_PARSER_MAX_DEPTH\).*/\1 32/' \
+        "$out/src/jansson/tree/src/jansson_config.h.in" >"$out/include/jansson_config.h"
+    jansson musl-gcc "$cflags" libjansson.a
+    jansson gcc "-O1 -g" libjansson-host.a
+fi
+
+microhttpd() { # compiler flags library
+    objects=$out/src/libmicrohttpd/objects-$3
+    rm -rf "$objects"
+    mkdir -p "$objects"
+    (
+        cd "$objects"
+        run "configuring libmicrohttpd" ../tree/configure -q CC="$1" CFLAGS="$2" --disable-shared --enable-static --disable-https \
+            --disable-doc --disable-examples --disable-curl --disable-bauth --disable-dauth --disable-httpupgrade \
+            --disable-postprocessor --disable-messages --disable-sendfile
+        run "compiling libmicrohttpd" make -s -j "$(nproc)" -C src/microhttpd libmicrohttpd.la
+    )
+    cp "$objects/src/microhttpd/.libs/libmicrohttpd.a" "$out/lib/$3.tmp"
+    mv "$out/lib/$3.tmp" "$out/lib/$3"
+}
+
+if [ ! -f "$out/lib/libmicrohttpd.a" ] || [ ! -f "$out/lib/libmicrohttpd-host.a" ]; then
+    fetch "$MICROHTTPD_SOURCE" "$MICROHTTPD_VERSION" "$MICROHTTPD_SUITE" "$out/src/libmicrohttpd"
+    unpack "$MICROHTTPD_SOURCE" "$out/src/libmicrohttpd"
+    say "compiling libmicrohttpd $MICROHTTPD_VERSION"
+    cp "$out/src/libmicrohttpd/tree/src/include/microhttpd.h" "$out/include/"
+    microhttpd musl-gcc "$cflags -idirafter $out/linux/include" libmicrohttpd.a
+    microhttpd gcc "-O1 -g" libmicrohttpd-host.a
 fi
 touch "$out/stamp"
 say "ready"
