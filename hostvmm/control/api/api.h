@@ -1,5 +1,5 @@
 /*
- * The control API (API.md, openapi.yaml): HTTP/1.1 and JSON over a Unix socket, in a process of its own that
+ * The control API (API.md, openapi.json): HTTP/1.1 and JSON over a Unix socket, in a process of its own that
  * never touches a guest's memory. It holds what the guest is to be until it starts, starts `hostvmm run` or
  * `hostvmm restore` as its child, and operates it (OPERATOR.md). Resources, bodies, status codes and the shape
  * of errors are Firecracker's for what both have.
@@ -21,6 +21,7 @@
 #define API_CONNECTIONS_MAX 32
 #define API_BODY_MAX_BYTES  (64u << 10) /* of JSON; /invocations takes PROTO_PAYLOAD_MAX_BYTES */
 #define API_ID_BYTES        17          /* of a request: 16 hex digits */
+#define API_HEADERS_MAX     4
 
 struct api;
 
@@ -41,6 +42,11 @@ struct api_response {
     void *body;   /* or bytes, malloc'ed; NULL: none */
     size_t body_bytes;
     const char *type; /* of the bytes; NULL: application/octet-stream */
+    struct {
+        const char *name; /* a literal */
+        char *value;      /* malloc'ed, one line of visible ASCII; the answer takes it over */
+    } headers[API_HEADERS_MAX];
+    unsigned header_count;
 };
 
 typedef void api_handler(struct api *api, const struct api_request *request, struct api_response *response);
@@ -57,6 +63,16 @@ struct api_route {
  * 400. */
 extern const struct api_route api_machine_routes[];  /* Firecracker's */
 extern const struct api_route api_function_routes[]; /* ours: /invocations, /clones, /audit, /resume-steps */
+
+/* When the server ends: its clones are asked to power off, waited for (a few seconds at most), and killed.
+ * Without the lock; no handler runs any more. */
+void api_functions_end(void);
+
+/*
+ * Firecracker's pages print bodies with a comma before a closing brace; so that they work as printed, such a
+ * comma, outside of strings, becomes a blank. For what reads JSON, before it does. Pure.
+ */
+void api_blank_commas(char *text, size_t size);
 
 void api_lock(struct api *api);
 void api_unlock(struct api *api);
