@@ -336,7 +336,8 @@ $(eval $(call unit_test,hostvmm/console_test,tests/unit/hostvmm/console_test.c h
 $(eval $(call fuzz_target,kernel_loader,tests/fuzz/kernel_loader.c $(HOSTVMM_LOAD_SOURCES)))
 
 # ---- hostvmm: device/virtio --------------------------------------------------------------------------------------
-HOSTVMM_VIRTIO_SOURCES := hostvmm/device/irq.c hostvmm/device/virtio/queue.c hostvmm/device/virtio/chain.c \
+HOSTVMM_RATE_SOURCES := hostvmm/device/rate.c hostvmm/device/rate_bucket.c hostvmm/device/rate_text.c
+HOSTVMM_VIRTIO_SOURCES := $(HOSTVMM_RATE_SOURCES) hostvmm/device/irq.c hostvmm/device/virtio/queue.c hostvmm/device/virtio/chain.c \
 	hostvmm/device/virtio/device.c hostvmm/device/virtio/mmio.c hostvmm/device/virtio/blk.c hostvmm/device/virtio/blk_request.c \
 	hostvmm/device/virtio/rng.c hostvmm/device/virtio/vsock.c hostvmm/device/virtio/vsock_connection.c \
 	hostvmm/device/virtio/vsock_guest.c hostvmm/device/virtio/vsock_host.c hostvmm/device/virtio/vsock_listen.c \

@@ -24,7 +24,7 @@
 #include "hostvmm/snapshot/codec.h"
 #include "hostvmm/snapshot/prefetch.h"
 
-#define SNAPSHOT_VERSION       2u
+#define SNAPSHOT_VERSION       3u
 #define SNAPSHOT_WHY_BYTES     1600
 #define SNAPSHOT_ID_BYTES      16
 #define SNAPSHOT_DIGEST_BYTES  32

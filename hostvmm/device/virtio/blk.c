@@ -24,35 +24,57 @@ static struct virtio_blk *blk_of(struct virtio_device *device)
     return (struct virtio_blk *)device; /* its first member */
 }
 
+static uint64_t capacity_of(const struct virtio_blk *blk)
+{
+    return __atomic_load_n(&blk->capacity_bytes, __ATOMIC_ACQUIRE);
+}
+
 static bool stopping(const struct virtio_blk *blk)
 {
     return __atomic_load_n(&blk->stopping, __ATOMIC_ACQUIRE) != 0;
+}
+
+/* Serve the next request. Whether there may be another now. */
+static bool serve_one(struct virtio_blk *blk, struct virtq *queue)
+{
+    struct virtio_device *device = &blk->device;
+    struct virtq_chain chain;
+    struct blk_request request;
+    const int taken = stopping(blk) ? 0 : virtq_pop(queue, device->memory, &chain);
+    if (taken < 0)
+        virtio_device_broken(device, virtq_error_text(taken));
+    if (taken <= 0)
+        return false;
+    if (blk_request_open(&request, &chain)) {
+        virtio_device_broken(device, "a block request without a whole header or a status byte");
+        return false;
+    }
+    blk->wait_ns = rate_ask(&blk->rate, blk_request_cost(&request));
+    if (blk->wait_ns > 0) {
+        virtq_unpop(queue);
+        return false;
+    }
+    const uint32_t written = blk_request_serve(blk, &request);
+    rate_charge(&blk->rate, blk_request_cost(&request));
+    (void)virtq_push(queue, device->memory, chain.head, written);
+    virtio_device_signal(device, queue);
+    return true;
 }
 
 void virtio_blk_serve(struct virtio_blk *blk)
 {
     struct virtio_device *device = &blk->device;
     struct virtq *queue = &device->queues[REQUEST_QUEUE];
-    struct virtq_chain chain;
+    blk->wait_ns = 0;
     if (!virtio_device_serving(device))
         return;
     do {
-        int taken;
         virtq_notify_disable(queue, device->memory);
-        while (!stopping(blk) && (taken = virtq_pop(queue, device->memory, &chain)) != 0) {
-            if (taken < 0) {
-                virtio_device_broken(device, virtq_error_text(taken));
-                return;
-            }
-            const int64_t written = blk_request_serve(blk, &chain);
-            if (written < 0) {
-                virtio_device_broken(device, "a block request without a whole header or a status byte");
-                return;
-            }
-            (void)virtq_push(queue, device->memory, chain.head, (uint32_t)written);
-            virtio_device_signal(device, queue);
-        }
-    } while (!stopping(blk) && virtq_notify_enable(queue, device->memory));
+        while (serve_one(blk, queue))
+            ;
+        if (blk->wait_ns > 0 || stopping(blk) || !virtio_device_serving(device))
+            return;
+    } while (virtq_notify_enable(queue, device->memory));
 }
 
 static void *run(void *context)
@@ -60,7 +82,8 @@ static void *run(void *context)
     struct virtio_blk *blk = context;
     while (!stopping(blk)) {
         struct pollfd wait = {.fd = blk->device.notify_fds[REQUEST_QUEUE], .events = POLLIN};
-        if (poll(&wait, 1, -1) < 0 && errno != EINTR) {
+        const struct timespec until = rate_timespec(blk->wait_ns);
+        if (ppoll(&wait, 1, blk->wait_ns > 0 ? &until : NULL, NULL) < 0 && errno != EINTR) {
             virtio_device_broken(&blk->device, "the host's poll failed");
             break;
         }
@@ -74,6 +97,8 @@ static int activate(struct virtio_device *device)
 {
     struct virtio_blk *blk = blk_of(device);
     __atomic_store_n(&blk->stopping, 0, __ATOMIC_RELEASE);
+    blk->wait_ns = 0;
+    rate_idle(&blk->rate);
     if (blk->serve_by_hand)
         return 0;
     sigset_t all, before;
@@ -99,7 +124,10 @@ static void stop(struct virtio_device *device)
 
 static void config_read(struct virtio_device *device, uint32_t offset, void *data, uint32_t size)
 {
-    virtio_config_copy(&blk_of(device)->config, sizeof blk_of(device)->config, offset, data, size);
+    const struct virtio_blk *blk = blk_of(device);
+    struct virtio_blk_config config = blk->config;
+    config.capacity = capacity_of(blk) / VIRTIO_BLK_SECTOR_BYTES;
+    virtio_config_copy(&config, sizeof config, offset, data, size);
 }
 
 static const struct virtio_kind kind = {
@@ -190,10 +218,10 @@ int virtio_blk_init(struct virtio_blk *blk, const struct guest_memory *memory, i
         return error;
     }
     const uint64_t sectors = (uint64_t)size / VIRTIO_BLK_SECTOR_BYTES;
+    rate_init(&blk->rate);
     blk->capacity_bytes = sectors * VIRTIO_BLK_SECTOR_BYTES;
     memcpy(blk->serial, serial, strnlen(serial, sizeof blk->serial));
     blk->config = (struct virtio_blk_config){
-        .capacity = sectors,
         .size_max = BLK_SEGMENT_MAX_BYTES,
         .seg_max = BLK_SEGMENTS_MAX,
         .blk_size = VIRTIO_BLK_SECTOR_BYTES,
@@ -210,7 +238,60 @@ int virtio_blk_init(struct virtio_blk *blk, const struct guest_memory *memory, i
 void virtio_blk_fini(struct virtio_blk *blk)
 {
     virtio_device_fini(&blk->device);
+    rate_fini(&blk->rate);
     fd_close(&blk->fd);
+}
+
+void virtio_blk_set_rate(struct virtio_blk *blk, const struct rate_limits *limits)
+{
+    rate_change(&blk->rate, limits);
+    virtio_device_kick(&blk->device, REQUEST_QUEUE); /* what waits is looked at anew */
+}
+
+/* Whether a file can be behind this drive. Its size, or -errno, logged. */
+static int64_t fit_for(const struct virtio_blk *blk, int fd)
+{
+    const int64_t size = file_size(fd);
+    const int flags = fcntl(fd, F_GETFL);
+    int64_t error = size < 0 ? size : size < VIRTIO_BLK_SECTOR_BYTES ? -EINVAL : 0;
+    if (error == 0 && flags < 0)
+        error = -errno;
+    if (error == 0 && !blk->read_only && (flags & O_ACCMODE) != O_RDWR)
+        error = -EACCES;
+    if (error == 0)
+        return size;
+    log_error("drive %.*s keeps its file: the other one %s", VIRTIO_BLK_ID_BYTES, blk->serial,
+              error == -EINVAL   ? "is no file or block device, or smaller than a sector"
+              : error == -EACCES ? "cannot be written, and the guest may write to this drive"
+                                 : strerror((int)-error));
+    return error;
+}
+
+int virtio_blk_swap(struct virtio_blk *blk, int fd)
+{
+    struct virtio_device *device = &blk->device;
+    const int64_t size = fit_for(blk, fd);
+    if (size < 0) {
+        fd_close(&fd);
+        return (int)size;
+    }
+    pthread_mutex_lock(&device->lock);
+    const bool serves = blk->thread_running || (blk->serve_by_hand && device->active && !stopping(blk));
+    if (serves)
+        stop(device);
+    int old = blk->fd;
+    if (!blk->read_only && fdatasync(old) < 0) /* no flush of the guest reaches it any more */
+        log_warn("drive %.*s: its old file cannot be flushed: %s", VIRTIO_BLK_ID_BYTES, blk->serial,
+                 strerror(errno));
+    blk->fd = fd;
+    __atomic_store_n(&blk->capacity_bytes, (uint64_t)size / VIRTIO_BLK_SECTOR_BYTES * VIRTIO_BLK_SECTOR_BYTES,
+                     __ATOMIC_RELEASE);
+    virtio_device_config_changed(device);
+    if (serves)
+        virtio_device_restart(device); /* paused: whoever paused it lets it go on */
+    pthread_mutex_unlock(&device->lock);
+    fd_close(&old);
+    return 0;
 }
 
 int virtio_blk_pause(struct virtio_blk *blk)
@@ -229,21 +310,22 @@ void virtio_blk_unpause(struct virtio_blk *blk)
     virtio_device_unpause(&blk->device);
 }
 
-void virtio_blk_save(const struct virtio_blk *blk, struct state_writer *out, const char *key)
+void virtio_blk_save(struct virtio_blk *blk, struct state_writer *out, const char *key)
 {
     char serial[VIRTIO_BLK_ID_BYTES + 1] = {0};
     memcpy(serial, blk->serial, sizeof blk->serial);
-    state_put_map(out, key, 4);
+    state_put_map(out, key, 5);
     state_put_text(out, "serial", serial);
-    state_put_uint(out, "capacity_bytes", blk->capacity_bytes);
+    state_put_uint(out, "capacity_bytes", capacity_of(blk));
     state_put_bool(out, "read_only", blk->read_only);
+    rate_save(&blk->rate, out, "rate");
     virtio_device_save(&blk->device, out, "device");
 }
 
 void virtio_blk_load(struct virtio_blk *blk, struct state_reader *in, const char *key)
 {
     char serial[VIRTIO_BLK_ID_BYTES + 1];
-    state_get_map(in, key, 4);
+    state_get_map(in, key, 5);
     state_get_text(in, "serial", serial, sizeof serial);
     if (strncmp(serial, blk->serial, sizeof blk->serial) != 0)
         state_refuse(in, "serial", "the drive is %.*s, the snapshot's was %s", VIRTIO_BLK_ID_BYTES,
@@ -256,6 +338,7 @@ void virtio_blk_load(struct virtio_blk *blk, struct state_reader *in, const char
     if (read_only != blk->read_only)
         state_refuse(in, "read_only", "the drive is %s, the snapshot's was %s",
                      blk->read_only ? "read-only" : "writable", read_only ? "read-only" : "writable");
+    rate_load(&blk->rate, in, "rate");
     virtio_device_load(&blk->device, in, "device");
     state_end(in);
 }

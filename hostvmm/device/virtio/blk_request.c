@@ -85,7 +85,8 @@ static uint8_t do_read(const struct virtio_blk *blk, const struct virtq_chain *c
     return move(blk, preadv, list, count, sector * VIRTIO_BLK_SECTOR_BYTES, done);
 }
 
-static uint8_t do_write(const struct virtio_blk *blk, const struct virtq_chain *chain, uint64_t sector)
+static uint8_t do_write(const struct virtio_blk *blk, const struct virtq_chain *chain, uint64_t sector,
+                        uint64_t *done)
 {
     const uint64_t size = chain->readable_bytes; /* the header is consumed */
     if (blk->read_only || size == 0 || size % VIRTIO_BLK_SECTOR_BYTES != 0 || size > BLK_REQUEST_MAX_BYTES ||
@@ -93,12 +94,11 @@ static uint8_t do_write(const struct virtio_blk *blk, const struct virtq_chain *
         return VIRTIO_BLK_S_IOERR;
     struct iovec list[VIRTQ_SIZE_MAX];
     const unsigned count = virtq_chain_readable(chain, 0, size, list);
-    uint64_t done = 0;
-    return written(blk, move(blk, pwritev, list, count, sector * VIRTIO_BLK_SECTOR_BYTES, &done));
+    return written(blk, move(blk, pwritev, list, count, sector * VIRTIO_BLK_SECTOR_BYTES, done));
 }
 
 /* Write zeros where the file system cannot. */
-static uint8_t zero_by_hand(const struct virtio_blk *blk, uint64_t offset, uint64_t size)
+static uint8_t zero_by_hand(const struct virtio_blk *blk, uint64_t offset, uint64_t size, uint64_t *zeroed)
 {
     static const uint8_t zeros[4096];
     while (size > 0) {
@@ -112,6 +112,7 @@ static uint8_t zero_by_hand(const struct virtio_blk *blk, uint64_t offset, uint6
         }
         uint64_t done = 0;
         const uint8_t status = move(blk, pwritev, list, count, offset, &done);
+        *zeroed += done;
         if (status != VIRTIO_BLK_S_OK)
             return status;
         offset += batch;
@@ -121,7 +122,7 @@ static uint8_t zero_by_hand(const struct virtio_blk *blk, uint64_t offset, uint6
 }
 
 static uint8_t clear_range(const struct virtio_blk *blk, uint32_t type,
-                           const struct virtio_blk_discard_write_zeroes *range)
+                           const struct virtio_blk_discard_write_zeroes *range, uint64_t *zeroed)
 {
     const uint64_t offset = range->sector * VIRTIO_BLK_SECTOR_BYTES;
     const uint64_t size = (uint64_t)range->num_sectors * VIRTIO_BLK_SECTOR_BYTES;
@@ -138,11 +139,12 @@ static uint8_t clear_range(const struct virtio_blk *blk, uint32_t type,
     if (error != EOPNOTSUPP && error != ENOSYS)
         return host_failed(blk, "clearing", offset, error);
     /* A discard is a hint; zeros are a promise. */
-    return type == VIRTIO_BLK_T_DISCARD ? VIRTIO_BLK_S_OK : zero_by_hand(blk, offset, size);
+    return type == VIRTIO_BLK_T_DISCARD ? VIRTIO_BLK_S_OK : zero_by_hand(blk, offset, size, zeroed);
 }
 
 /* DISCARD and WRITE_ZEROES: judge every range before the first is touched. */
-static uint8_t do_clear(const struct virtio_blk *blk, struct virtq_chain *chain, uint32_t type)
+static uint8_t do_clear(const struct virtio_blk *blk, struct virtq_chain *chain, uint32_t type,
+                        uint64_t *zeroed)
 {
     const bool discard = type == VIRTIO_BLK_T_DISCARD;
     const uint32_t ranges_max = discard ? BLK_DISCARD_MAX_RANGES : BLK_WRITE_ZEROES_MAX_RANGES;
@@ -163,7 +165,7 @@ static uint8_t do_clear(const struct virtio_blk *blk, struct virtq_chain *chain,
     }
     uint8_t status = VIRTIO_BLK_S_OK;
     for (unsigned i = 0; i < count && status == VIRTIO_BLK_S_OK; i++)
-        status = clear_range(blk, type, &ranges[i]);
+        status = clear_range(blk, type, &ranges[i], zeroed);
     return written(blk, status);
 }
 
@@ -175,35 +177,66 @@ static uint8_t do_get_id(const struct virtio_blk *blk, const struct virtq_chain 
     return VIRTIO_BLK_S_OK;
 }
 
-int64_t blk_request_serve(struct virtio_blk *blk, struct virtq_chain *chain)
+int blk_request_open(struct blk_request *request, struct virtq_chain *chain)
 {
-    struct virtio_blk_outhdr header;
-    if (chain->writable_bytes < 1 || virtq_chain_read(chain, &header, sizeof header) != sizeof header)
+    *request = (struct blk_request){.chain = chain};
+    if (chain->writable_bytes < 1 ||
+        virtq_chain_read(chain, &request->header, sizeof request->header) != sizeof request->header)
         return -EPROTO;
-    uint64_t done = 0;
-    uint8_t status;
-    switch (header.type) {
+    return 0;
+}
+
+uint64_t blk_request_cost(const struct blk_request *request)
+{
+    switch (request->header.type) {
     case VIRTIO_BLK_T_IN:
-        status = do_read(blk, chain, header.sector, &done);
+        return request->chain->writable_bytes - 1;
+    case VIRTIO_BLK_T_OUT:
+        return request->chain->readable_bytes;
+    default:
+        return request->zeroed_bytes;
+    }
+}
+
+/* One writer, many readers: no locked instruction is needed. */
+static void count(uint64_t *total, uint64_t more)
+{
+    __atomic_store_n(total, *total + more, __ATOMIC_RELAXED);
+}
+
+uint32_t blk_request_serve(struct virtio_blk *blk, struct blk_request *request)
+{
+    struct virtq_chain *chain = request->chain;
+    uint64_t done = 0, stored = 0;
+    uint8_t status;
+    switch (request->header.type) {
+    case VIRTIO_BLK_T_IN:
+        status = do_read(blk, chain, request->header.sector, &done);
+        count(&blk->counts.bytes_read, done);
         break;
     case VIRTIO_BLK_T_OUT:
-        status = do_write(blk, chain, header.sector);
+        status = do_write(blk, chain, request->header.sector, &stored);
+        count(&blk->counts.bytes_written, stored);
         break;
     case VIRTIO_BLK_T_FLUSH:
         status = do_flush(blk);
+        count(&blk->counts.flushes, 1);
         break;
     case VIRTIO_BLK_T_GET_ID:
         status = do_get_id(blk, chain, &done);
         break;
     case VIRTIO_BLK_T_DISCARD:
     case VIRTIO_BLK_T_WRITE_ZEROES:
-        status = do_clear(blk, chain, header.type);
+        status = do_clear(blk, chain, request->header.type, &request->zeroed_bytes);
+        count(&blk->counts.bytes_written, request->zeroed_bytes);
         break;
     default:
         status = VIRTIO_BLK_S_UNSUPP;
         break;
     }
+    count(&blk->counts.operations, 1);
+    count(&blk->counts.errors, status == VIRTIO_BLK_S_OK ? 0 : 1);
     (void)virtq_chain_write(chain, chain->writable_bytes - 1, &status, sizeof status);
     /* The used length counts from the front: the status joins when all before it was written. */
-    return (int64_t)(done + (done == chain->writable_bytes - 1 ? 1 : 0));
+    return (uint32_t)(done + (done == chain->writable_bytes - 1 ? 1 : 0));
 }

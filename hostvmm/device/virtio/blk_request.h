@@ -15,8 +15,19 @@
 #define BLK_WRITE_ZEROES_MAX_SECTORS (1u << 15) /* 16 MiB: written out where the file cannot punch holes */
 #define BLK_WRITE_ZEROES_MAX_RANGES  1u
 
-/* Serve the chain and write its status byte. The bytes written to the front of its writable part, for
- * virtq_push; -EPROTO when there is no whole header or no room for the status: the driver is broken. */
-int64_t blk_request_serve(struct virtio_blk *blk, struct virtq_chain *chain);
+struct blk_request {
+    struct virtio_blk_outhdr header;
+    struct virtq_chain *chain; /* the header is consumed */
+    uint64_t zeroed_bytes;     /* written by hand while it was served */
+};
+
+/* Take the header off the chain: it is read once, and counts as it was then. 0; -EPROTO when there is no
+ * whole header or no room for the status: the driver is broken. */
+int blk_request_open(struct blk_request *request, struct virtq_chain *chain);
+/* What it costs of a limit, in bytes: what it asks to move, and once it is served the zeros it took. */
+uint64_t blk_request_cost(const struct blk_request *request);
+/* Serve it and write its status byte. The bytes written to the front of the chain's writable part, for
+ * virtq_push. */
+uint32_t blk_request_serve(struct virtio_blk *blk, struct blk_request *request);
 
 #endif

@@ -185,23 +185,25 @@ void virtio_device_pause(struct virtio_device *device)
     pthread_mutex_unlock(&device->lock);
 }
 
+void virtio_device_restart(struct virtio_device *device)
+{
+    start(device);
+    kick_all(device);
+}
+
 void virtio_device_unpause(struct virtio_device *device)
 {
     pthread_mutex_lock(&device->lock);
-    if (device->active && device->kind->pause) {
-        start(device);
-        kick_all(device);
-    }
+    if (device->active && device->kind->pause)
+        virtio_device_restart(device);
     pthread_mutex_unlock(&device->lock);
 }
 
 void virtio_device_revive(struct virtio_device *device)
 {
     pthread_mutex_lock(&device->lock);
-    if (device->active) {
-        start(device);
-        kick_all(device);
-    }
+    if (device->active)
+        virtio_device_restart(device);
     pthread_mutex_unlock(&device->lock);
     if (__atomic_load_n(&device->interrupt_status, __ATOMIC_SEQ_CST))
         irq_raise(&device->irq);

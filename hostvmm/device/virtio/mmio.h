@@ -87,6 +87,8 @@ void virtio_device_activate(struct virtio_device *device);
  */
 void virtio_device_pause(struct virtio_device *device);
 void virtio_device_unpause(struct virtio_device *device);
+/* For a kind that has stopped an active device itself, with the lock held: serve again, as unpause does. */
+void virtio_device_restart(struct virtio_device *device);
 void virtio_device_save(const struct virtio_device *device, struct state_writer *out, const char *key);
 void virtio_device_load(struct virtio_device *device, struct state_reader *in, const char *key);
 void virtio_device_revive(struct virtio_device *device);

@@ -85,7 +85,16 @@ static short backend_events(const struct virtio_net *net)
 {
     if (is_gone(net) || !virtio_device_serving(&net->device))
         return 0;
-    return (short)((net->rx_starved ? 0 : POLLIN) | (net->tx_blocked || net->backend.holding ? POLLOUT : 0));
+    return (short)((net->rx_starved || net->rx_wait_ns > 0 ? 0 : POLLIN) |
+                   (net->tx_blocked || net->backend.holding ? POLLOUT : 0));
+}
+
+/* How long to sleep at most; NULL: for good. */
+static const struct timespec *sleep_of(const struct virtio_net *net, bool more, struct timespec *time)
+{
+    const uint64_t rx = net->rx_wait_ns, tx = net->tx_wait_ns;
+    *time = rate_timespec(more ? 0 : rx && (!tx || rx < tx) ? rx : tx);
+    return more || rx || tx ? time : NULL;
 }
 
 static void *run(void *context)
@@ -100,7 +109,8 @@ static void *run(void *context)
             [NET_TX_QUEUE] = {.fd = net->device.notify_fds[NET_TX_QUEUE], .events = POLLIN},
             [BACKEND] = {.fd = events ? net->backend.fd : -1, .events = events},
         };
-        if (poll(waits, WAITS, more ? 0 : -1) < 0 && errno != EINTR) {
+        struct timespec time;
+        if (ppoll(waits, WAITS, sleep_of(net, more, &time), NULL) < 0 && errno != EINTR) {
             virtio_device_broken(&net->device, "the host's poll failed");
             break;
         }
@@ -108,9 +118,10 @@ static void *run(void *context)
             if (waits[i].revents)
                 (void)virtio_device_kick_clear(&net->device, i);
         const short failed = waits[BACKEND].revents & (POLLERR | POLLHUP | POLLNVAL);
-        const bool send = more || waits[NET_TX_QUEUE].revents || (waits[BACKEND].revents & POLLOUT) || failed;
-        const bool receive =
-            more || waits[NET_RX_QUEUE].revents || (waits[BACKEND].revents & POLLIN) || failed;
+        const bool send = more || net->tx_wait_ns > 0 || waits[NET_TX_QUEUE].revents ||
+                          (waits[BACKEND].revents & POLLOUT) || failed;
+        const bool receive = more || net->rx_wait_ns > 0 || waits[NET_RX_QUEUE].revents ||
+                             (waits[BACKEND].revents & POLLIN) || failed;
         more = send && net_tx_turn(net);
         if (receive && net_rx_turn(net))
             more = true;
@@ -124,6 +135,10 @@ static int activate(struct virtio_device *device)
     __atomic_store_n(&net->stopping, 0, __ATOMIC_RELEASE);
     net->tx_blocked = false;
     net->rx_starved = false;
+    net->rx_wait_ns = 0;
+    net->tx_wait_ns = 0;
+    rate_idle(&net->rx_rate);
+    rate_idle(&net->tx_rate);
     int error = 0;
     if (net->backend.ops->configure && !is_gone(net))
         error = net->backend.ops->configure(&net->backend, device->driver_features);
@@ -217,6 +232,8 @@ int virtio_net_init(struct virtio_net *net, const struct guest_memory *memory,
         owned.ops->close(&owned);
         return error;
     }
+    rate_init(&net->rx_rate);
+    rate_init(&net->tx_rate);
     net->backend = owned;
     memcpy(net->config.mac, plan->mac, sizeof plan->mac);
     offer_mtu(net, plan->mtu);
@@ -226,17 +243,31 @@ int virtio_net_init(struct virtio_net *net, const struct guest_memory *memory,
 void virtio_net_fini(struct virtio_net *net)
 {
     virtio_device_fini(&net->device);
+    rate_fini(&net->rx_rate);
+    rate_fini(&net->tx_rate);
     net->backend.ops->close(&net->backend);
     free(net->buffer);
     net->buffer = NULL;
 }
 
-void virtio_net_save(const struct virtio_net *net, struct state_writer *out, const char *key)
+void virtio_net_set_rate(struct virtio_net *net, const struct rate_limits *rx, const struct rate_limits *tx)
 {
-    state_put_map(out, key, 4);
+    if (rx)
+        rate_change(&net->rx_rate, rx);
+    if (tx)
+        rate_change(&net->tx_rate, tx);
+    virtio_device_kick(&net->device, NET_RX_QUEUE); /* what waits is looked at anew */
+    virtio_device_kick(&net->device, NET_TX_QUEUE);
+}
+
+void virtio_net_save(struct virtio_net *net, struct state_writer *out, const char *key)
+{
+    state_put_map(out, key, 6);
     state_put_uint(out, "mtu", net->config.mtu);
     state_put_bool(out, "link_up", __atomic_load_n(&net->link_up, __ATOMIC_ACQUIRE));
     state_put_uint(out, "offloads", net->device.driver_features & offload_bits());
+    rate_save(&net->rx_rate, out, "rx_rate");
+    rate_save(&net->tx_rate, out, "tx_rate");
     virtio_device_save(&net->device, out, "device");
 }
 
@@ -256,13 +287,15 @@ static void refuse_missing(const struct virtio_net *net, uint64_t wanted, struct
 
 void virtio_net_load(struct virtio_net *net, struct state_reader *in, const char *key)
 {
-    state_get_map(in, key, 4);
+    state_get_map(in, key, 6);
     const uint16_t mtu = (uint16_t)state_get_uint(in, "mtu", 0, UINT16_MAX);
     if (mtu != 0 && mtu < MTU_MIN)
         state_refuse(in, "mtu", "%u, which is less than %u", mtu, MTU_MIN);
     const bool link_up = state_get_bool(in, "link_up");
     const uint64_t wanted = state_get_uint(in, "offloads", 0, UINT64_MAX);
     refuse_missing(net, wanted, in);
+    rate_load(&net->rx_rate, in, "rx_rate");
+    rate_load(&net->tx_rate, in, "tx_rate");
     if (!in->failed)
         offer_mtu(net, mtu);
     virtio_device_load(&net->device, in, "device");

@@ -18,6 +18,11 @@
  * direction and buffers too small for a header break the device until its reset. A back end that is gone
  * takes the link down and is not polled again.
  *
+ * Limits (rate.h), for each direction its own. A frame to send costs its size, and stays in the guest's ring
+ * until its bucket allows it. The size of one to receive is known when it was read, so it is read as soon as
+ * there is a token, and the rest becomes debt; until then it waits in the back end. What is dropped while the
+ * gate is shut or the link down costs nothing; the announcement that opens it waits for nothing.
+ *
  * The gate. A clone wakes with the addresses of the original, and its kernel may have frames of the
  * original's connections to send. So the interface of a clone starts shut: what the guest sends is dropped,
  * what arrives is dropped. It opens, for good, at the first frame by which the guest announces itself under
@@ -32,6 +37,7 @@
 #include <linux/virtio_net.h>
 #include <pthread.h>
 
+#include "hostvmm/device/rate.h"
 #include "hostvmm/device/virtio/mmio.h"
 
 #define VIRTIO_NET_MAC_BYTES    6
@@ -84,6 +90,10 @@ struct virtio_net {
     struct net_backend backend;
     struct virtio_net_config config;
     struct virtio_net_counts counts;
+    struct rate rx_rate;
+    struct rate tx_rate;
+    uint64_t rx_wait_ns; /* the device's thread: until the next frame may pass; 0: none waits for that */
+    uint64_t tx_wait_ns;
     bool open;          /* the gate; atomic */
     bool link_up;       /* atomic */
     bool gone;          /* the back end failed for good; the device thread's, as are those below */
@@ -106,12 +116,15 @@ void virtio_net_fini(struct virtio_net *net);
 /* Link state as the guest sees it (VIRTIO_NET_F_STATUS); nothing passes while it is down. Any thread. */
 void virtio_net_set_link(struct virtio_net *net, bool up);
 
+/* Any thread; the limits are valid, and count from the next frame on. NULL: they stay as they are. */
+void virtio_net_set_rate(struct virtio_net *net, const struct rate_limits *rx, const struct rate_limits *tx);
+
 /*
  * Save and load. Features, MTU and what the driver negotiated are the snapshot's; a load is refused when the
  * back end given now cannot take the offloads that the guest negotiated then. MAC address and gate are those
  * of the plan, not the snapshot's: a clone is another station.
  */
-void virtio_net_save(const struct virtio_net *net, struct state_writer *out, const char *key);
+void virtio_net_save(struct virtio_net *net, struct state_writer *out, const char *key);
 void virtio_net_load(struct virtio_net *net, struct state_reader *in, const char *key);
 
 /* Serve whatever waits in both directions, on the thread that owns the queues. */

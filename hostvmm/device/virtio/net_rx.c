@@ -30,7 +30,7 @@ struct window {
 
 enum rx_end {
     RX_DONE,    /* a frame was delivered or dropped */
-    RX_EMPTY,   /* the back end has none */
+    RX_EMPTY,   /* the back end has none, or its limit lets none pass yet */
     RX_STARVED, /* the guest has no buffers; it will notify of the next */
     RX_MISFIT,  /* more than all buffers that there can be for it */
     RX_STOPPED, /* broken, or the back end is gone */
@@ -201,6 +201,7 @@ static enum rx_end receive_one(struct virtio_net *net, struct window *window)
         give_back(net, window, 0);
         return size < 0 ? no_frame(net, size) : drop(net);
     }
+    rate_charge(&net->rx_rate, (uint64_t)size - HEADER_BYTES);
     if ((uint64_t)size <= window->bytes) {
         deliver(net, window, (size_t)size);
         return RX_DONE;
@@ -246,6 +247,9 @@ static enum rx_end one(struct virtio_net *net)
         return net->gone ? RX_EMPTY : discard_one(net);
     if (net->buffered_bytes > 0)
         return deliver_waiting(net, &window);
+    net->rx_wait_ns = rate_ask(&net->rx_rate, 1); /* its size is not known yet */
+    if (net->rx_wait_ns > 0)
+        return RX_EMPTY;
     return receive_one(net, &window);
 }
 
@@ -254,6 +258,7 @@ bool net_rx_turn(struct virtio_net *net)
     struct virtio_device *device = &net->device;
     struct virtq *queue = &device->queues[NET_RX_QUEUE];
     enum rx_end end = RX_DONE;
+    net->rx_wait_ns = 0;
     if (!virtio_device_serving(device))
         return false;
     net->rx_starved = false;

@@ -11,6 +11,7 @@
 enum tx_end {
     TX_DONE,    /* sent or dropped: the chain is used */
     TX_BLOCKED, /* the back end takes no more now */
+    TX_LIMITED, /* its limit lets it not pass yet */
     TX_BROKEN,
 };
 
@@ -63,6 +64,7 @@ static enum tx_end offer(struct virtio_net *net, const struct iovec *parts, unsi
     if (answer == 0) {
         net_count(&net->counts.tx_frames, 1);
         net_count(&net->counts.tx_bytes, frame_bytes);
+        rate_charge(&net->tx_rate, frame_bytes);
         return TX_DONE;
     }
     net_count(&net->counts.tx_dropped, 1);
@@ -93,6 +95,10 @@ static enum tx_end send_chain(struct virtio_net *net, struct virtq_chain *chain)
         net_count(&net->counts.tx_dropped, 1);
         return TX_DONE;
     }
+    if (copied == 0)
+        net->tx_wait_ns = rate_ask(&net->tx_rate, frame_bytes);
+    if (net->tx_wait_ns > 0)
+        return TX_LIMITED;
     parts[0] = (struct iovec){.iov_base = &header, .iov_len = sizeof header};
     if (copied > 0) /* what was judged is what goes out */
         parts[count++] = (struct iovec){.iov_base = copy, .iov_len = copied};
@@ -113,10 +119,9 @@ static bool send_some(struct virtio_net *net, struct virtq *queue)
         if (taken <= 0)
             return false;
         const enum tx_end end = send_chain(net, &chain);
-        if (end == TX_BLOCKED) {
+        if (end == TX_BLOCKED || end == TX_LIMITED)
             virtq_unpop(queue);
-            net->tx_blocked = true;
-        }
+        net->tx_blocked = end == TX_BLOCKED;
         if (end != TX_DONE)
             return false;
         (void)virtq_push(queue, memory, chain.head, 0);
@@ -128,6 +133,7 @@ bool net_tx_turn(struct virtio_net *net)
 {
     struct virtio_device *device = &net->device;
     struct virtq *queue = &device->queues[NET_TX_QUEUE];
+    net->tx_wait_ns = 0;
     if (!virtio_device_serving(device))
         return false;
     if (net->backend.holding && !net->gone) {
@@ -141,7 +147,7 @@ bool net_tx_turn(struct virtio_net *net)
     virtq_notify_disable(queue, device->memory);
     const bool more = send_some(net, queue);
     virtio_device_signal(device, queue);
-    if (more || net->tx_blocked || net_stopping(net) || !virtio_device_serving(device))
+    if (more || net->tx_blocked || net->tx_wait_ns > 0 || net_stopping(net) || !virtio_device_serving(device))
         return more;
     return virtq_notify_enable(queue, device->memory);
 }

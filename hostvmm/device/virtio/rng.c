@@ -5,9 +5,19 @@
 #include <linux/virtio_ids.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
+#include <sys/timerfd.h>
+
+#include "agent/base/fd.h"
+#include "hostvmm/snapshot/codec.h"
 
 #define QUEUE_SIZE    16
 #define REQUEST_QUEUE 0
+
+static uint64_t wanted_bytes(const struct virtq_chain *chain)
+{
+    return chain->writable_bytes < VIRTIO_RNG_REQUEST_MAX_BYTES ? chain->writable_bytes
+                                                                : VIRTIO_RNG_REQUEST_MAX_BYTES;
+}
 
 /* Fill the chain's buffers, VIRTIO_RNG_REQUEST_MAX_BYTES at most. The bytes given. */
 static uint32_t fill(const struct virtq_chain *chain)
@@ -31,6 +41,37 @@ static uint32_t fill(const struct virtq_chain *chain)
     return done;
 }
 
+/* One writer, many readers: no locked instruction is needed. */
+static void count(uint64_t *total, uint64_t more)
+{
+    __atomic_store_n(total, *total + more, __ATOMIC_RELAXED);
+}
+
+static void on_timer(void *context, uint32_t events)
+{
+    struct virtio_rng *rng = context;
+    uint64_t expired;
+    (void)events;
+    (void)!read(rng->timer_fd, &expired, sizeof expired);
+    virtio_device_kick(&rng->device, REQUEST_QUEUE);
+}
+
+/* Look at the queue again after that time. */
+static void wait_for(struct virtio_rng *rng, uint64_t wait_ns)
+{
+    const struct itimerspec time = {.it_value = rate_timespec(wait_ns)};
+    int error = 0;
+    if (rng->timer_fd < 0) {
+        rng->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+        error = rng->timer_fd < 0 ? -errno
+                                  : loop_add(rng->loop, &rng->timer, rng->timer_fd, EPOLLIN, on_timer, rng);
+        if (error)
+            fd_close(&rng->timer_fd);
+    }
+    if (error || timerfd_settime(rng->timer_fd, 0, &time, NULL) < 0)
+        virtio_device_broken(&rng->device, "the host has no timer for its limit");
+}
+
 /* Serve a turn's worth. Whether more may wait. */
 static bool serve_turn(struct virtio_rng *rng)
 {
@@ -51,7 +92,16 @@ static bool serve_turn(struct virtio_rng *rng)
                                                    : "an entropy request with a device-readable buffer");
             return false;
         }
+        const uint64_t wait_ns = rate_ask(&rng->rate, wanted_bytes(&chain));
+        if (wait_ns > 0) {
+            virtq_unpop(queue);
+            wait_for(rng, wait_ns);
+            return false;
+        }
         const uint32_t written = fill(&chain);
+        rate_charge(&rng->rate, written);
+        count(&rng->counts.operations, 1);
+        count(&rng->counts.bytes, written);
         (void)virtq_push(queue, device->memory, chain.head, written);
         virtio_device_signal(device, queue);
         given += written;
@@ -73,7 +123,7 @@ static void on_notify(void *context, uint32_t events)
 
 static int activate(struct virtio_device *device)
 {
-    (void)device; /* on_notify looks at device->active, under the lock */
+    rate_idle(&((struct virtio_rng *)device)->rate); /* on_notify looks at device->active, under the lock */
     return 0;
 }
 
@@ -94,7 +144,7 @@ static const struct virtio_kind kind = {
 int virtio_rng_init(struct virtio_rng *rng, const struct guest_memory *memory, struct loop *loop)
 {
     uint8_t probe;
-    *rng = (struct virtio_rng){.loop = loop, .notify = {.fd = -1}};
+    *rng = (struct virtio_rng){.loop = loop, .notify = {.fd = -1}, .timer = {.fd = -1}, .timer_fd = -1};
     if (getrandom(&probe, sizeof probe, 0) < 0)
         return -errno;
     int error = virtio_device_init(&rng->device, &kind, memory, 0);
@@ -103,22 +153,39 @@ int virtio_rng_init(struct virtio_rng *rng, const struct guest_memory *memory, s
     error = loop_add(loop, &rng->notify, rng->device.notify_fds[REQUEST_QUEUE], EPOLLIN, on_notify, rng);
     if (error)
         virtio_device_fini(&rng->device);
+    else
+        rate_init(&rng->rate);
     return error;
 }
 
 void virtio_rng_fini(struct virtio_rng *rng)
 {
     loop_remove(rng->loop, &rng->notify);
+    if (rng->timer_fd >= 0)
+        loop_remove(rng->loop, &rng->timer);
+    fd_close(&rng->timer_fd);
     virtio_device_fini(&rng->device);
+    rate_fini(&rng->rate);
 }
 
-/* No entropy is kept between requests: the common part is all of it. */
-void virtio_rng_save(const struct virtio_rng *rng, struct state_writer *out, const char *key)
+void virtio_rng_set_rate(struct virtio_rng *rng, const struct rate_limits *limits)
 {
-    virtio_device_save(&rng->device, out, key);
+    rate_change(&rng->rate, limits);
+    virtio_device_kick(&rng->device, REQUEST_QUEUE); /* what waits is looked at anew */
+}
+
+/* No entropy is kept between requests. */
+void virtio_rng_save(struct virtio_rng *rng, struct state_writer *out, const char *key)
+{
+    state_put_map(out, key, 2);
+    rate_save(&rng->rate, out, "rate");
+    virtio_device_save(&rng->device, out, "device");
 }
 
 void virtio_rng_load(struct virtio_rng *rng, struct state_reader *in, const char *key)
 {
-    virtio_device_load(&rng->device, in, key);
+    state_get_map(in, key, 2);
+    rate_load(&rng->rate, in, "rate");
+    virtio_device_load(&rng->device, in, "device");
+    state_end(in);
 }

@@ -297,7 +297,7 @@ static void another_kind_is_refused(void **state)
     assert_int_equal(virtio_rng_init(&rng, &f->guest.memory, &loop), 0);
     virtio_device_save(&f->blk.device, &f->out, "rng");
     state_reader_init(&f->in, f->out.data, f->out.size_bytes);
-    virtio_rng_load(&rng, &f->in, "rng");
+    virtio_device_load(&rng.device, &f->in, "rng");
     assert_true(state_reader_finish(&f->in) < 0);
     assert_non_null(strstr(f->in.why, "rng.kind: 2, where a virtio-rng (4) is"));
     virtio_rng_fini(&rng);
