@@ -56,6 +56,8 @@ int wire_send(struct wire *wire, const struct proto_message *message)
         size_t sent = (size_t)n;
         for (size_t i = 0; i < 2; i++) {
             const size_t step = sent < parts[i].iov_len ? sent : parts[i].iov_len;
+            if (step == 0) /* a message without a body has no place for one either */
+                continue;
             parts[i].iov_base = (uint8_t *)parts[i].iov_base + step;
             parts[i].iov_len -= step;
             sent -= step;
