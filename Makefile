@@ -66,7 +66,7 @@ QUIET_CC = @echo "  CC    $<";
 QUIET_LD = @echo "  LINK  $@";
 endif
 
-# Link rules. $(call musl_program,NAME,SOURCES,LIBRARIES), $(call unit_test,NAME,SOURCES), $(call fuzz_target,NAME,SOURCES)
+# Link rules. $(call musl_program,NAME,SOURCES,LIBRARIES), $(call unit_test,NAME,SOURCES), $(call fuzz_target,NAME,SOURCES,LIBRARIES)
 define musl_program
 MUSL_PROGRAMS += $(BUILD)/$(1)
 $(BUILD)/$(1): $(call musl,$(2))
@@ -83,7 +83,7 @@ define fuzz_target
 FUZZ_TARGETS += $(BUILD)/tests/fuzz/$(1)
 $(BUILD)/tests/fuzz/$(1): $(call fuzz,$(2))
 	@mkdir -p $$(@D)
-	$$(QUIET_LD)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer $$^ $(THIRD)/lib/libcbor-host.a $(THIRD)/lib/libbearssl-host.a -lpthread -o $$@
+	$$(QUIET_LD)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer $$^ $(THIRD)/lib/libcbor-host.a $(THIRD)/lib/libbearssl-host.a $(3) -lpthread -o $$@
 endef
 
 BASE_SOURCES := agent/base/log.c agent/base/fd.c agent/base/loop.c
@@ -208,7 +208,7 @@ $(eval $(call unit_test,agent_net/announce_test,tests/unit/agent_net/announce_te
 	hostvmm/device/virtio/net_gate.c agent/proto/network.c))
 $(eval $(call fuzz_target,rtnetlink,tests/fuzz/rtnetlink.c agent/net/message.c agent/net/plan.c agent/proto/network.c))
 # The function's process, and what it may ask of the kernel.
-AGENT_PROCESS_SOURCES := agent/process.c agent/confine.c agent/arch_x86_64.c
+AGENT_PROCESS_SOURCES := agent/process.c agent/confine.c agent/isolate.c agent/isolate_mounts.c agent/arch_x86_64.c
 $(eval $(call unit_test,agent_confine_test,tests/unit/agent/confine_test.c agent/confine.c agent/arch_x86_64.c))
 # What the agent does to its guest around a snapshot, and what it tells the audit.
 AGENT_RESUME_SOURCES := agent/resume.c agent/resume/clock.c agent/resume/page.c agent/resume/identity.c agent/resume/secrets.c \
@@ -307,13 +307,13 @@ $(IMAGES): $(BUILD)/images/%.erofs: $(BUILD)/functions/%/bootstrap $(BUILD)/init
 HOSTVMM_ARCH_SOURCES := hostvmm/arch/x86_64/layout.c hostvmm/arch/x86_64/cpu.c hostvmm/arch/x86_64/cpuid.c \
 	hostvmm/arch/x86_64/boot.c hostvmm/arch/x86_64/acpi.c hostvmm/arch/x86_64/aml.c hostvmm/arch/x86_64/state.c \
 	hostvmm/arch/x86_64/cpu_features.c
-HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/config_options.c hostvmm/config_devices.c hostvmm/config_net.c hostvmm/nets.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/snapshots.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/listen.c hostvmm/files.c hostvmm/vm.c \
-	hostvmm/vcpu.c hostvmm/memory.c hostvmm/bus.c hostvmm/console.c hostvmm/timeline.c hostvmm/boot/kernel.c \
+HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/config_options.c hostvmm/config_operate.c hostvmm/config_devices.c hostvmm/config_balloon.c hostvmm/config_net.c hostvmm/nets.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/snapshots.c hostvmm/operations.c hostvmm/operations_status.c hostvmm/logs.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/listen.c hostvmm/files.c hostvmm/vm.c \
+	hostvmm/vcpu.c hostvmm/memory.c hostvmm/memory_discard.c hostvmm/bus.c hostvmm/console.c hostvmm/timeline.c hostvmm/boot/kernel.c \
 	hostvmm/boot/elf.c hostvmm/boot/bzimage.c hostvmm/boot/load.c hostvmm/boot/image.c hostvmm/device/serial.c \
 	hostvmm/device/lifecycle.c hostvmm/device/vmgenid.c init/bootargs.c $(HOSTVMM_ARCH_SOURCES)
 HOSTVMM_LOAD_SOURCES := hostvmm/boot/kernel.c hostvmm/boot/elf.c hostvmm/boot/bzimage.c hostvmm/boot/load.c \
 	hostvmm/boot/image.c hostvmm/memory.c hostvmm/arch/x86_64/layout.c agent/base/fd.c
-$(eval $(call unit_test,hostvmm/memory_test,tests/unit/hostvmm/memory_test.c hostvmm/memory.c \
+$(eval $(call unit_test,hostvmm/memory_test,tests/unit/hostvmm/memory_test.c hostvmm/memory.c hostvmm/memory_discard.c \
 	hostvmm/arch/x86_64/layout.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/bus_test,tests/unit/hostvmm/bus_test.c hostvmm/bus.c))
 $(eval $(call unit_test,hostvmm/boot_test,tests/unit/hostvmm/boot_test.c tests/unit/hostvmm/images.c \
@@ -327,9 +327,9 @@ $(eval $(call unit_test,hostvmm/serial_test,tests/unit/hostvmm/serial_test.c hos
 	hostvmm/device/lifecycle.c hostvmm/device/irq.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c))
 $(eval $(call unit_test,hostvmm/vmgenid_test,tests/unit/hostvmm/vmgenid_test.c hostvmm/device/vmgenid.c \
 	hostvmm/device/irq.c hostvmm/memory.c hostvmm/arch/x86_64/layout.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c agent/base/fd.c))
-$(eval $(call unit_test,hostvmm/config_test,tests/unit/hostvmm/config_test.c hostvmm/config.c hostvmm/config_options.c hostvmm/config_devices.c hostvmm/config_net.c \
+$(eval $(call unit_test,hostvmm/config_test,tests/unit/hostvmm/config_test.c hostvmm/config.c hostvmm/config_options.c hostvmm/config_operate.c hostvmm/config_devices.c hostvmm/config_balloon.c hostvmm/config_net.c \
 	hostvmm/timeline.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
-$(eval $(call unit_test,hostvmm/config_net_test,tests/unit/hostvmm/config_net_test.c hostvmm/config.c hostvmm/config_options.c hostvmm/config_devices.c \
+$(eval $(call unit_test,hostvmm/config_net_test,tests/unit/hostvmm/config_net_test.c hostvmm/config.c hostvmm/config_options.c hostvmm/config_operate.c hostvmm/config_devices.c hostvmm/config_balloon.c \
 	hostvmm/config_net.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/console_test,tests/unit/hostvmm/console_test.c hostvmm/console.c \
 	hostvmm/device/serial.c hostvmm/device/irq.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c $(BASE_SOURCES)))
@@ -342,8 +342,9 @@ HOSTVMM_VIRTIO_SOURCES := $(HOSTVMM_RATE_SOURCES) hostvmm/device/irq.c hostvmm/d
 	hostvmm/device/virtio/rng.c hostvmm/device/virtio/vsock.c hostvmm/device/virtio/vsock_connection.c \
 	hostvmm/device/virtio/vsock_guest.c hostvmm/device/virtio/vsock_host.c hostvmm/device/virtio/vsock_listen.c \
 	hostvmm/device/virtio/net.c hostvmm/device/virtio/net_tx.c hostvmm/device/virtio/net_rx.c hostvmm/device/virtio/net_gate.c \
-	hostvmm/device/net/tap.c hostvmm/device/net/stream.c hostvmm/device/net/none.c
-VIRTIO_TEST_SOURCES := $(HOSTVMM_VIRTIO_SOURCES) hostvmm/listen.c hostvmm/memory.c hostvmm/arch/x86_64/layout.c \
+	hostvmm/device/net/tap.c hostvmm/device/net/stream.c hostvmm/device/net/none.c \
+	hostvmm/device/virtio/balloon.c hostvmm/device/virtio/balloon_serve.c
+VIRTIO_TEST_SOURCES := $(HOSTVMM_VIRTIO_SOURCES) hostvmm/listen.c hostvmm/memory.c hostvmm/memory_discard.c hostvmm/arch/x86_64/layout.c \
 	hostvmm/snapshot/codec.c hostvmm/snapshot/item.c \
 	tests/unit/virtio/guest.c $(BASE_SOURCES)
 $(eval $(call unit_test,virtio/queue_test,tests/unit/virtio/queue_test.c $(VIRTIO_TEST_SOURCES)))
@@ -414,6 +415,29 @@ $(eval $(call unit_test,control/snapshot_test,tests/unit/control/snapshot_test.c
 $(eval $(call fuzz_target,operator,tests/fuzz/operator.c hostvmm/control/operator_request.c))
 $(eval $(call unit_test,control/doctor_test,tests/unit/control/doctor_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/invoke_test,tests/unit/control/invoke_test.c $(CONTROL_TEST_SOURCES)))
+
+# ---- fuzz targets of several rooms' code together, or of a part that has tests in its own room ----------------------
+# The function's channel, from its own side and from the agent's; connections held for it.
+FUZZ_QUIET := tests/fuzz/quiet.c
+$(eval $(call fuzz_target,function,tests/fuzz/function.c $(FUZZ_QUIET) $(filter-out agent/base/log.c,$(FUNCTION_LIBRARY_SOURCES))))
+$(eval $(call fuzz_target,session,tests/fuzz/session.c $(FUZZ_QUIET) $(filter-out agent/base/log.c,$(AGENT_STAGE_SOURCES)),-lcmocka))
+$(eval $(call fuzz_target,connections,tests/fuzz/connections.c tests/unit/tls/fake_upstream.c agent/tls/manifest.c \
+	$(TLS_TABLE_SOURCES) $(BASE_SOURCES),-lcmocka))
+$(eval $(call fuzz_target,connect_answer,tests/fuzz/connect_answer.c agent/base/fd.c))
+$(eval $(call fuzz_target,sock_diag,tests/fuzz/sock_diag.c agent/resume/netlink.c))
+# The machine that a guest's kernel sees.
+$(eval $(call fuzz_target,virtqueue,tests/fuzz/virtqueue.c hostvmm/device/virtio/queue.c hostvmm/device/virtio/chain.c \
+	hostvmm/memory.c hostvmm/arch/x86_64/layout.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c agent/base/fd.c))
+$(eval $(call fuzz_target,virtio_rng,tests/fuzz/virtio_rng.c $(VIRTIO_TEST_SOURCES)))
+$(eval $(call fuzz_target,device_tree,tests/fuzz/device_tree.c hostvmm/bus.c hostvmm/device/serial.c hostvmm/device/lifecycle.c \
+	hostvmm/device/vmgenid.c $(VIRTIO_TEST_SOURCES)))
+$(eval $(call fuzz_target,serial,tests/fuzz/serial.c hostvmm/device/serial.c hostvmm/device/irq.c hostvmm/snapshot/codec.c \
+	hostvmm/snapshot/item.c))
+$(eval $(call fuzz_target,acpi,tests/fuzz/acpi.c hostvmm/arch/x86_64/acpi.c hostvmm/arch/x86_64/aml.c))
+# What hostvmm is given by the one who starts it.
+$(eval $(call fuzz_target,config,tests/fuzz/config.c $(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) agent/proto/network.c \
+	init/bootargs.c agent/base/fd.c))
+$(eval $(call fuzz_target,prefetch,tests/fuzz/prefetch.c agent/base/fd.c))
 
 # ---- hostvmm: link -------------------------------------------------------------------------------------------------
 # The initramfs with init is a part of the program.
@@ -509,13 +533,17 @@ $(eval $(call musl_program,tests/guest/resume-steps,tests/guest/resume-steps.c t
 	$(AGENT_RESUME_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libbearssl.a))
 $(eval $(call musl_program,tests/guest/net-steps,tests/guest/net-steps.c tests/guest/net-show.c $(AGENT_RESUME_SOURCES) $(BASE_SOURCES),\
 	$(THIRD)/lib/libbearssl.a))
+MUSL_PROGRAMS += $(BUILD)/tests/guest/smp-function
+$(BUILD)/tests/guest/smp-function: $(call musl,tests/guest/smp-function.c) $(BUILD)/libfunction.a
+	@mkdir -p $(@D)
+	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
 GUEST_INITRAMFS := $(foreach guest,poweroff facts drive devices kernel-features resume-steps net-steps,$(BUILD)/tests/guest/$(guest).cpio)
 $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
 	@rootfs/initramfs.sh $< $@
 
 # What the integration tests are given besides the guests: texts, kernels not ours, images made to fail.
 TEST_DATA := $(patsubst %,$(BUILD)/tests/data/%,GPL-3 rngtest debian.release overlay.ext4 agents.erofs init-exit.erofs \
-	init-crash.erofs init-fail.erofs http-function.erofs net-function.erofs) \
+	init-crash.erofs init-fail.erofs http-function.erofs net-function.erofs smp-function.erofs) \
 	$(patsubst %,$(BUILD)/tests/data/fault-%.erofs,entropy clock sockets identity network secrets connections generation)
 $(BUILD)/tests/data/GPL-3: /usr/share/common-licenses/GPL-3
 	@mkdir -p $(@D)
@@ -543,6 +571,11 @@ $(BUILD)/tests/data/net-function.erofs: $(BUILD)/tests/guest/net-function $(BUIL
 	@mkdir -p $(@D) $(BUILD)/tests/net-function
 	@cp $< $(BUILD)/tests/net-function/bootstrap
 	@rootfs/build.sh --base minimal --function $(BUILD)/tests/net-function --init $(BUILD)/init --agent $(BUILD)/agent --out $@
+# A function that counts the guest's processors.
+$(BUILD)/tests/data/smp-function.erofs: $(BUILD)/tests/guest/smp-function $(BUILD)/init $(BUILD)/agent $(ROOTFS_SCRIPTS)
+	@mkdir -p $(@D) $(BUILD)/tests/smp-function
+	@cp $< $(BUILD)/tests/smp-function/bootstrap
+	@rootfs/build.sh --base minimal --function $(BUILD)/tests/smp-function --init $(BUILD)/init --agent $(BUILD)/agent --out $@
 # The misbehaving function told by a file to misbehave before its first event.
 $(BUILD)/tests/data/init-%.erofs: $(BUILD)/images/misbehave.erofs
 	@mkdir -p $(@D) $(BUILD)/tests/init-$*
