@@ -396,7 +396,9 @@ HOSTVMM_CONTROL_SOURCES := hostvmm/control/client.c hostvmm/control/dial.c hostv
 	hostvmm/control/text.c hostvmm/control/lifeline.c hostvmm/control/lifeline_message.c \
 	hostvmm/control/operator.c hostvmm/control/operator_request.c hostvmm/control/snapshot.c \
 	hostvmm/control/audit_tokens.c hostvmm/control/audit_entropy.c hostvmm/control/audit_facts.c \
-	hostvmm/control/audit_report.c hostvmm/control/audit.c hostvmm/control/audit_clones.c
+	hostvmm/control/audit_report.c hostvmm/control/audit.c hostvmm/control/audit_clones.c \
+	hostvmm/control/ctl.c hostvmm/control/ctl_answer.c hostvmm/control/ctl_http.c hostvmm/control/ctl_text.c \
+	hostvmm/control/ctl_words.c
 CONTROL_TEST_SOURCES := $(HOSTVMM_CONTROL_SOURCES) hostvmm/listen.c tests/unit/control/fake.c $(PROTO_SOURCES) $(BASE_SOURCES)
 $(eval $(call unit_test,control/client_test,tests/unit/control/client_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/dial_test,tests/unit/control/dial_test.c $(CONTROL_TEST_SOURCES)))
@@ -414,6 +416,9 @@ $(eval $(call unit_test,control/operator_test,tests/unit/control/operator_test.c
 $(eval $(call unit_test,control/snapshot_test,tests/unit/control/snapshot_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call fuzz_target,operator,tests/fuzz/operator.c hostvmm/control/operator_request.c))
 $(eval $(call unit_test,control/doctor_test,tests/unit/control/doctor_test.c $(CONTROL_TEST_SOURCES)))
+CTL_ANSWER_SOURCES := hostvmm/control/ctl_answer.c hostvmm/control/ctl_text.c
+$(eval $(call unit_test,control/ctl_answer_test,tests/unit/control/ctl_answer_test.c $(CTL_ANSWER_SOURCES)))
+$(eval $(call fuzz_target,ctl_answer,tests/fuzz/ctl_answer.c $(CTL_ANSWER_SOURCES)))
 $(eval $(call unit_test,control/invoke_test,tests/unit/control/invoke_test.c $(CONTROL_TEST_SOURCES)))
 
 # ---- fuzz targets of several rooms' code together, or of a part that has tests in its own room ----------------------

@@ -79,6 +79,7 @@ static const struct command {
     {"restore", command_restore, "run clones of a snapshot"},
     {"inspect", inspect_main, "show what is in a snapshot"},
     {"invoke", control_invoke_main, "send an event to the function in a running guest"},
+    {"ctl", control_ctl_main, "ask a hostvmm that was started with --api-sock"},
     {"audit", control_audit_main, "look for what the clones of a snapshot share"},
     {"doctor", control_doctor_main, "say what this machine can do and, if it cannot, why"},
     {"version", command_version, "print the version"},

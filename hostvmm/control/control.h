@@ -19,5 +19,9 @@ int control_doctor_main(int argc, char **argv);
  * USAGE; INPUT the event; FUNCTION it failed in a clone; TIMED_OUT a clone did not serve or answer in time.
  */
 int control_audit_main(int argc, char **argv);
+/* OK; HOST no connection, or the other side failed (HTTP 5xx); USAGE; INPUT it refuses (HTTP 4xx), or a body
+ * that cannot be read; FUNCTION it failed, its error object is on standard error; TIMED_OUT no answer in time,
+ * from the API or the function */
+int control_ctl_main(int argc, char **argv);
 
 #endif
