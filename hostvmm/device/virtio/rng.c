@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "agent/base/fd.h"
 #include "hostvmm/snapshot/codec.h"
