@@ -419,6 +419,7 @@ $(eval $(call unit_test,control/doctor_test,tests/unit/control/doctor_test.c $(C
 CTL_ANSWER_SOURCES := hostvmm/control/ctl_answer.c hostvmm/control/ctl_text.c
 $(eval $(call unit_test,control/ctl_answer_test,tests/unit/control/ctl_answer_test.c $(CTL_ANSWER_SOURCES)))
 $(eval $(call fuzz_target,ctl_answer,tests/fuzz/ctl_answer.c $(CTL_ANSWER_SOURCES)))
+$(eval $(call unit_test,control/ctl_test,tests/unit/control/ctl_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/invoke_test,tests/unit/control/invoke_test.c $(CONTROL_TEST_SOURCES)))
 
 # ---- fuzz targets of several rooms' code together, or of a part that has tests in its own room ----------------------
