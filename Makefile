@@ -447,11 +447,23 @@ $(eval $(call fuzz_target,prefetch,tests/fuzz/prefetch.c agent/base/fd.c))
 
 # ---- hostvmm: link -------------------------------------------------------------------------------------------------
 # The initramfs with init is a part of the program.
+# ---- hostvmm: control/api ------------------------------------------------------------------------------------------
+# The only part with an HTTP and a JSON library in it: a process of its own, that never sees a guest's memory.
+API := hostvmm/control/api
+API_MACHINE_SOURCES := $(API)/arguments.c $(API)/balloon.c $(API)/child.c $(API)/child_run.c $(API)/config_file.c \
+	$(API)/drives.c $(API)/machine.c $(API)/model.c $(API)/nets.c $(API)/observe.c $(API)/rates.c $(API)/route.c \
+	$(API)/routes.c $(API)/start.c
+API_FUNCTION_SOURCES := $(API)/functions.c $(API)/functions_ask.c $(API)/functions_audit.c $(API)/functions_clones.c \
+	$(API)/functions_invoke.c $(API)/functions_members.c $(API)/functions_wish.c
+HOSTVMM_API_SOURCES := $(API)/server.c $(API)/http.c $(API_MACHINE_SOURCES) $(API_FUNCTION_SOURCES)
+HOSTVMM_API_LIBS := $(THIRD)/lib/libmicrohttpd.a $(THIRD)/lib/libjansson.a
+
 $(BUILD)/musl/hostvmm/boot/initramfs.o: hostvmm/boot/initramfs.S $(BUILD)/initramfs.cpio | $(THIRD)/stamp
 	@mkdir -p $(@D)
 	$(QUIET_CC)$(MUSL_CC) -DINITRAMFS_PATH='"$(BUILD)/initramfs.cpio"' -c $< -o $@
 $(eval $(call musl_program,hostvmm,$(HOSTVMM_CORE_SOURCES) $(HOSTVMM_VIRTIO_SOURCES) $(HOSTVMM_CONTROL_SOURCES) \
-	$(HOSTVMM_SNAPSHOT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libcbor.a $(THIRD)/lib/libbearssl.a))
+	$(HOSTVMM_API_SOURCES) $(HOSTVMM_SNAPSHOT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES),$(HOSTVMM_API_LIBS) $(THIRD)/lib/libcbor.a \
+	$(THIRD)/lib/libbearssl.a))
 $(BUILD)/hostvmm: $(BUILD)/musl/hostvmm/boot/initramfs.o
 # The same code in a program that makes a snapshot by hand and times its restores.
 $(eval $(call musl_program,tests/bench/probe,tests/bench/probe.c $(filter-out hostvmm/main.c,$(HOSTVMM_CORE_SOURCES)) \

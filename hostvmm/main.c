@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agent/base/log.h"
+#include "hostvmm/control/api/server.h"
 #include "hostvmm/control/control.h"
 #include "hostvmm/exit.h"
 #include "hostvmm/restore.h"
@@ -84,6 +85,7 @@ static const struct command {
     {"doctor", control_doctor_main, "say what this machine can do and, if it cannot, why"},
     {"version", command_version, "print the version"},
     {"help", command_help, "print this"},
+    {"api", api_main, "serve the control API, as Firecracker's clients know it, for one guest"},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
@@ -111,6 +113,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         if (strcmp(commands[i].name, name) == 0)
             return commands[i].main(argc - 1, argv + 1);
+    if (strncmp(name, "--", 2) == 0) /* Firecracker's way to start it */
+        return api_main(argc, argv);
     log_error("%s%s; `hostvmm help` lists the commands", *name ? "unknown command " : "want a command", name);
     return HOSTVMM_EXIT_USAGE;
 }
