@@ -88,6 +88,11 @@ enum config_result config_parse(struct config *config, enum config_command comma
     }
     const char *name = missing(config);
     const char *text = "";
+    const char *misfit = name ? NULL : config_unfit_memory(config);
+    if (misfit) {
+        (void)snprintf(why, why_bytes, "%s", misfit);
+        return CONFIG_BAD;
+    }
     const char *wanted = name ? NULL : unfit_net(config, &text);
     if (wanted) {
         (void)snprintf(why, why_bytes, "--net %.80s: %s", text, wanted);

@@ -11,6 +11,7 @@
 
 #include "hostvmm/config_net.h"
 #include "hostvmm/console.h"
+#include "hostvmm/device/virtio/balloon_plan.h"
 #include "init/bootargs.h"
 
 #define CONFIG_DRIVES_MAX   15 /* besides the root image */
@@ -68,6 +69,8 @@ struct config {
     bool verify;              /* restore: read all of the snapshot first */
     struct config_secret secrets[CONFIG_SECRETS_MAX];
     unsigned secret_count;
+    struct virtio_balloon_plan balloon;
+    bool huge_pages; /* memory is of these */
 };
 
 enum config_result { CONFIG_OK, CONFIG_HELP, CONFIG_BAD };

@@ -250,6 +250,8 @@ static const struct config_option options[] = {
     {.name = "rehearse", .handler = on_rehearse, .commands = CONFIG_RESTORE, .flag = true},
     {.name = "no-rehearsal", .handler = on_no_rehearsal, .commands = CONFIG_SNAPSHOT, .flag = true},
     {.name = "verify", .handler = on_verify, .commands = CONFIG_RESTORE, .flag = true},
+    {.name = "balloon", .handler = config_on_balloon, .commands = CONFIG_ANY},
+    {.name = "huge-pages", .handler = config_on_huge_pages, .commands = CONFIG_ANY, .flag = true},
 };
 
 const struct config_option *config_option_named(enum config_command command, const char *name, size_t size)

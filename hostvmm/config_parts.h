@@ -39,6 +39,14 @@ bool config_is_plain(const char *text, size_t size);
 /* The same, 1 to CONFIG_NAME_MAX of them, the first no dot and no dash. */
 bool config_is_name(const char *text, size_t size);
 
+/* ---- handlers: config_balloon.c ---- */
+
+config_handler config_on_balloon;
+config_handler config_on_huge_pages;
+
+/* Whether they fit the guest's memory, all options taken: NULL, or what does not go together. */
+const char *config_unfit_memory(const struct config *config);
+
 /* ---- handlers: config_devices.c ---- */
 
 config_handler config_on_drive;

@@ -136,6 +136,7 @@ int machine_open(struct machine *machine, const struct config *config)
         .memory_bytes = (uint64_t)config->memory_mib * ARCH_MIB,
         .vcpu_count = config->cpus,
         .rng = config->rng,
+        .balloon = config->balloon,
         /* Whoever wants snapshots of it speaks to its agent, with or without a socket for others. */
         .vsock_cid =
             config->vsock || config->control || config->command == CONFIG_SNAPSHOT ? config->vsock_cid : 0,

@@ -18,6 +18,10 @@
     "  --cpu host|baseline     CPU features: all of this machine's, or x86-64-v2, which other machines "     \
     "have\n"                                                                                                 \
     "  --memory MIB            16 to 524288 MiB of memory (128)\n"                                           \
+    "  --huge-pages            memory from the host's reserve of 2 MiB pages (/proc/sys/vm/nr_hugepages)\n"   \
+    "  --balloon target=MIB[,deflate-on-oom][,reporting][,hinting][,stats=SECONDS]  a memory balloon\n"     \
+    "                          of that size at first; the guest names free pages always (reporting),\n"     \
+    "                          or when it is asked (hinting)\n"                                             \
     "  --drive FILE[,ro][,id=NAME]  a further drive, up to 15\n"                                             \
     "  --net BACKEND[,ITEM]... a network interface, up to 4; the guest sets itself up as the items "         \
     "say\n" NET_BACKENDS                                                                                     \

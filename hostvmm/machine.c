@@ -115,6 +115,20 @@ static int make_nets(struct machine *machine)
     return 0;
 }
 
+/* The last, for the same reason. */
+static int make_balloon(struct machine *machine, struct loop *loop)
+{
+    if (!machine->made.balloon.on)
+        return 0;
+    const int error =
+        virtio_balloon_init(&machine->balloon, &machine->vm.memory, loop, &machine->made.balloon);
+    if (error)
+        return report("the balloon", error);
+    virtio_balloon_set_hold(&machine->balloon, &machine_hold_ops, machine);
+    machine->has_balloon = true;
+    return 0;
+}
+
 /* What of the devices needs no VM: their sockets, threads and descriptors. */
 static int make_devices(struct machine *machine, const struct config *config, struct loop *loop)
 {
@@ -123,7 +137,9 @@ static int make_devices(struct machine *machine, const struct config *config, st
         error = make_vsock(machine, config->vsock ? config->vsock_path : NULL, loop);
     if (error == 0 && machine->made.rng)
         error = make_rng(machine, loop);
-    return error ? error : make_nets(machine);
+    if (error == 0)
+        error = make_nets(machine);
+    return error ? error : make_balloon(machine, loop);
 }
 
 /* Everything but the processors and what the memory holds: the same for a boot and a restore. */
@@ -139,6 +155,8 @@ static int add_devices(struct machine *machine, struct loop *loop, const struct 
         error = attach(machine, &machine->rng.device);
     for (unsigned i = 0; i < machine->net_count && error == 0; i++)
         error = attach(machine, &machine->nets[i].device);
+    if (error == 0 && machine->has_balloon)
+        error = attach(machine, &machine->balloon.device);
     return error;
 }
 
@@ -214,6 +232,7 @@ static struct vm_plan plan_of(struct machine *machine, const struct config *conf
         .vcpu_count = machine->made.vcpu_count,
         .loop = loop,
         .cpu_baseline = config->cpu_baseline,
+        .huge_pages = config->huge_pages,
     };
     return plan;
 }
@@ -271,6 +290,8 @@ int machine_reload(struct machine *machine)
 
 void machine_fini(struct machine *machine)
 {
+    if (machine->has_balloon)
+        virtio_balloon_fini(&machine->balloon);
     while (machine->net_count > 0)
         virtio_net_fini(&machine->nets[--machine->net_count]);
     machine_close_nets(machine);

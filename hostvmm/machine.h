@@ -17,6 +17,7 @@
 #include "hostvmm/console.h"
 #include "hostvmm/device/lifecycle.h"
 #include "hostvmm/device/serial.h"
+#include "hostvmm/device/virtio/balloon.h"
 #include "hostvmm/device/virtio/blk.h"
 #include "hostvmm/device/virtio/net.h"
 #include "hostvmm/device/virtio/rng.h"
@@ -53,7 +54,10 @@ struct machine {
     bool has_rng;
     struct virtio_net nets[NETWORK_INTERFACES_MAX];
     unsigned net_count;
+    struct virtio_balloon balloon;
+    bool has_balloon;
     char network_text[PROTO_NETWORK_MAX_BYTES + 1]; /* what the guest is told; empty: nothing */
+    bool held; /* by machine_hold_ops */
     bool has_serial;
     bool has_vm;
     unsigned virtio_count; /* slots in use */
@@ -95,6 +99,8 @@ int machine_reload(struct machine *machine);
  * flushed. */
 int machine_hold(struct machine *machine);
 void machine_release(struct machine *machine);
+/* For a device that wants this for a moment, while the guest runs or is paused. 0 or -errno. */
+extern const struct virtio_balloon_hold_ops machine_hold_ops; /* its context is the machine */
 /* The state of every part, as the fields that follow the manifest. 0 or -errno, logged. */
 int machine_save(struct machine *machine, struct state_writer *out);
 /* The same back; what fails is in the reader. */

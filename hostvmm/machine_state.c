@@ -19,6 +19,8 @@ static unsigned virtio_devices(struct machine *machine, struct virtio_device *de
         devices[count++] = &machine->rng.device;
     for (unsigned i = 0; i < machine->net_count; i++)
         devices[count++] = &machine->nets[i].device;
+    if (machine->has_balloon)
+        devices[count++] = &machine->balloon.device;
     return count;
 }
 
@@ -43,9 +45,40 @@ void machine_release(struct machine *machine)
         virtio_device_unpause(&machine->nets[i].device);
 }
 
+/* ---- for a device that wants it still for a moment ---- */
+
+static int hold(void *context)
+{
+    struct machine *machine = context;
+    if (vm_is_pausing(&machine->vm))
+        return 0; /* and who paused it holds the devices */
+    vm_pause(&machine->vm);
+    const int error = machine_hold(machine);
+    if (error) {
+        machine_release(machine);
+        vm_go_on(&machine->vm);
+    }
+    machine->held = error == 0;
+    return error;
+}
+
+static void release(void *context)
+{
+    struct machine *machine = context;
+    if (!machine->held)
+        return;
+    machine->held = false;
+    machine_release(machine);
+    vm_go_on(&machine->vm);
+}
+
+const struct virtio_balloon_hold_ops machine_hold_ops = {.hold = hold, .release = release};
+
+/* ---- saving and loading ---- */
+
 static void save_devices(struct machine *machine, struct state_writer *out)
 {
-    state_put_map(out, "devices", 7);
+    state_put_map(out, "devices", 8);
     serial_save(&machine->serial, out, "serial");
     lifecycle_save(&machine->lifecycle, out, "lifecycle");
     vmgenid_save(&machine->vmgenid, out, "vmgenid");
@@ -61,6 +94,9 @@ static void save_devices(struct machine *machine, struct state_writer *out)
     state_put_array(out, "nets", machine->net_count);
     for (unsigned i = 0; i < machine->net_count; i++)
         virtio_net_save(&machine->nets[i], out, NULL);
+    state_put_array(out, "balloon", machine->has_balloon);
+    if (machine->has_balloon)
+        virtio_balloon_save(&machine->balloon, out, NULL);
 }
 
 int machine_save(struct machine *machine, struct state_writer *out)
@@ -88,7 +124,7 @@ static void expect_array(struct state_reader *in, const char *key, unsigned want
 
 static void load_devices(struct machine *machine, struct state_reader *in)
 {
-    state_get_map(in, "devices", 7);
+    state_get_map(in, "devices", 8);
     serial_load(&machine->serial, in, "serial");
     lifecycle_load(&machine->lifecycle, in, "lifecycle");
     vmgenid_load(&machine->vmgenid, in, "vmgenid");
@@ -107,6 +143,10 @@ static void load_devices(struct machine *machine, struct state_reader *in)
     expect_array(in, "nets", machine->net_count);
     for (unsigned i = 0; i < machine->net_count; i++)
         virtio_net_load(&machine->nets[i], in, NULL);
+    state_end(in);
+    expect_array(in, "balloon", machine->has_balloon);
+    if (machine->has_balloon)
+        virtio_balloon_load(&machine->balloon, in, NULL);
     state_end(in);
     state_end(in);
 }

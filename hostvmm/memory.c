@@ -16,6 +16,9 @@
 #include "agent/base/fd.h"
 #include "hostvmm/arch/arch.h"
 
+#ifndef MFD_HUGE_2MB
+#define MFD_HUGE_2MB (21u << 26) /* linux/memfd.h; not every C library has it */
+#endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* Linux 6.1 */
 #endif
@@ -41,10 +44,12 @@ static uint8_t *reserve_aligned(uint64_t size_bytes)
     return host;
 }
 
-static void *map_aligned(int fd, uint64_t size_bytes, uint64_t offset)
+/* Huge pages are put aside at once: without, a guest would die of the first that the host no longer has. */
+static void *map_aligned(const struct guest_memory *memory, uint64_t size_bytes, uint64_t offset)
 {
+    const int reserve = memory->huge ? 0 : MAP_NORESERVE;
     uint8_t *host = reserve_aligned(size_bytes);
-    if (!host || mmap(host, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd,
+    if (!host || mmap(host, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | reserve, memory->fd,
                       (off_t)offset) != MAP_FAILED)
         return host;
     const int saved_errno = errno;
@@ -58,7 +63,7 @@ static int map_regions(struct guest_memory *memory)
     uint64_t offset = 0;
     for (unsigned i = 0; i < memory->region_count; i++) {
         struct guest_region *region = &memory->regions[i];
-        void *host = map_aligned(memory->fd, region->size_bytes, offset);
+        void *host = map_aligned(memory, region->size_bytes, offset);
         if (!host)
             return -errno;
         region->host = host;
@@ -71,19 +76,31 @@ static int map_regions(struct guest_memory *memory)
     return 0;
 }
 
-int guest_memory_init(struct guest_memory *memory, uint64_t size_bytes)
+static int init_fresh(struct guest_memory *memory, uint64_t size_bytes, unsigned flags)
 {
-    *memory = (struct guest_memory){.size_bytes = size_bytes, .fd = -1, .mapped = true};
     memory->region_count = arch_memory_layout(size_bytes, memory->regions);
     if (memory->region_count == 0)
         return -EINVAL;
-    memory->fd = memfd_create("guest-memory", MFD_CLOEXEC);
+    memory->fd = memfd_create("guest-memory", MFD_CLOEXEC | flags);
     int error = memory->fd < 0 || ftruncate(memory->fd, (off_t)size_bytes) < 0 ? -errno : 0;
     if (error == 0)
         error = map_regions(memory);
     if (error)
         guest_memory_fini(memory);
     return error;
+}
+
+int guest_memory_init(struct guest_memory *memory, uint64_t size_bytes)
+{
+    *memory = (struct guest_memory){.size_bytes = size_bytes, .fd = -1, .mapped = true};
+    return init_fresh(memory, size_bytes, 0);
+}
+
+int guest_memory_init_huge(struct guest_memory *memory, uint64_t size_bytes)
+{
+    *memory = (struct guest_memory){.size_bytes = size_bytes, .fd = -1, .mapped = true, .huge = true};
+    return size_bytes % GUEST_HUGE_PAGE_BYTES ? -EINVAL
+                                              : init_fresh(memory, size_bytes, MFD_HUGETLB | MFD_HUGE_2MB);
 }
 
 /* One region's part of the runs: each a private mapping over the region's reservation. */
@@ -158,6 +175,8 @@ void guest_memory_fini(struct guest_memory *memory)
     memory->region_count = 0;
     free(memory->dirty);
     memory->dirty = NULL;
+    free(memory->discarded);
+    memory->discarded = NULL;
     fd_close(&memory->fd);
 }
 
@@ -174,9 +193,20 @@ void *guest_memory_at(const struct guest_memory *memory, struct gpa at, uint64_t
     return NULL;
 }
 
+struct gpa guest_memory_where(const struct guest_memory *memory, const void *host)
+{
+    for (unsigned i = 0; i < memory->region_count; i++) {
+        const struct guest_region *region = &memory->regions[i];
+        const uint64_t offset = (uintptr_t)host - (uintptr_t)region->host;
+        if (offset < region->size_bytes)
+            return gpa_of(region->base + offset);
+    }
+    return gpa_of(UINT64_MAX);
+}
+
 void guest_memory_use_huge(const struct guest_memory *memory, struct gpa at, uint64_t size)
 {
-    uint8_t *host = memory->fd >= 0 ? guest_memory_at(memory, at, size) : NULL;
+    uint8_t *host = memory->fd >= 0 && !memory->huge ? guest_memory_at(memory, at, size) : NULL;
     const uint64_t mask = GUEST_HUGE_PAGE_BYTES - 1;
     if (!host || ((uintptr_t)host | size) & mask)
         return;

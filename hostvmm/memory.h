@@ -40,10 +40,19 @@ struct guest_memory {
     int fd;          /* the memfd; -1: mapped from a snapshot, or a caller's buffer */
     bool mapped;     /* the regions' mappings are ours */
     uint64_t *dirty; /* a bit a page, by file offset: written by us since tracking began; NULL: not tracked */
+    bool huge;       /* of the host's reserve of huge pages, none smaller */
+    uint64_t
+        *discarded; /* the same, of a snapshot's memory: discarded at some time, so nothing of the file is
+                          * in it; of huge pages: given, and not taken back. NULL: none yet */
+    unsigned discarded_pieces; /* how often that made the mappings more */
 };
 
 /* Allocate RAM laid out by arch_memory_layout(). 0 or -errno. Pages are given by the host on first touch. */
 int guest_memory_init(struct guest_memory *memory, uint64_t size_bytes);
+
+/* The same in huge pages, from the host's reserve (hugetlbfs): all of them are put aside now. -EINVAL: no
+ * multiple of GUEST_HUGE_PAGE_BYTES; -ENOMEM, the host has too few. */
+int guest_memory_init_huge(struct guest_memory *memory, uint64_t size_bytes);
 
 /* `page_count` pages of a file, from the offset that all runs before them have together. */
 struct guest_run {
@@ -71,6 +80,24 @@ int guest_memory_write(const struct guest_memory *memory, struct gpa at, const v
  */
 #define GUEST_HUGE_PAGE_BYTES (2u * 1024 * 1024)
 void guest_memory_use_huge(const struct guest_memory *memory, struct gpa at, uint64_t size);
+
+/*
+ * ---- giving memory back to the host (memory_discard.c); the main thread ----
+ *
+ * Discard: the contents go, the range reads as zeros, and the host has the memory back where it can: of huge
+ * pages only whole ones, of a snapshot's mapping not where the process would have too many mappings. Others
+ * may read and write the range at the same time: what they write may be lost. It counts as written. 0; -EINVAL
+ * not in pages; -EFAULT not in one region; -errno, then nothing happened.
+ */
+int guest_memory_discard(struct guest_memory *memory, struct gpa at, uint64_t size);
+/* The same for those pages of the range that are zero already, and that cost the host something. Nobody may
+ * write the range meanwhile. The bytes given back, or as above. */
+int64_t guest_memory_discard_zeros(struct guest_memory *memory, struct gpa at, uint64_t size);
+/* After a discard: the guest will not touch the range before it says so / it does again. Huge pages that are
+ * given piece by piece go back when they are complete. */
+void guest_memory_given(struct guest_memory *memory, struct gpa at, uint64_t size, bool given);
+/* Where a host address that guest_memory_at gave lies in the guest. */
+struct gpa guest_memory_where(const struct guest_memory *memory, const void *host);
 
 /*
  * Which pages this process writes for the guest: KVM's dirty log does not know of them. Tracking starts with

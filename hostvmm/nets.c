@@ -150,9 +150,11 @@ int machine_open_nets(struct machine *machine, const struct config *config, cons
         if (failed == 0)
             failed = open_interface(machine, config, i);
     }
-    if (failed == 0 && machine->made.drive_count + DEVICES_FIXED + network->count > ARCH_VIRTIO_SLOTS_MAX) {
-        log_error("%u drives and %u network interfaces: the machine has room for %u of both together",
-                  machine->made.drive_count, network->count, ARCH_VIRTIO_SLOTS_MAX - DEVICES_FIXED);
+    const unsigned fixed = DEVICES_FIXED + machine->made.balloon.on;
+    if (failed == 0 && machine->made.drive_count + fixed + network->count > ARCH_VIRTIO_SLOTS_MAX) {
+        log_error("%u drives and %u network interfaces%s: the machine has room for %u of both together",
+                  machine->made.drive_count, network->count, machine->made.balloon.on ? " and a balloon" : "",
+                  ARCH_VIRTIO_SLOTS_MAX - fixed);
         failed = HOSTVMM_EXIT_INPUT;
     }
     return failed ? failed : make_text(machine);

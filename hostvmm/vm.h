@@ -44,6 +44,7 @@ struct vm_plan {
     bool cpu_baseline;            /* show the guest a portable set of CPU features only */
     const struct guest_run *runs; /* a snapshot's memory; NULL: fresh RAM */
     unsigned run_count;
+    bool huge_pages; /* fresh RAM from the host's reserve of huge pages */
 };
 
 struct vm {

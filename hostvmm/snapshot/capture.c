@@ -71,6 +71,10 @@ static int choose_pages(struct capture *capture, uint64_t **present, uint64_t **
     *present = *changed = NULL;
     if (!capture->request.parent[0])
         return pages_present(&machine->vm.memory, machine->origin, present);
+    /* A huge page that was given back has changed; it must not be looked at for that. */
+    const int error = machine->vm.memory.huge ? pages_present(&machine->vm.memory, NULL, present) : 0;
+    if (error)
+        return error;
     return machine->tracked ? pages_written(&machine->vm, changed)
                             : pages_private(&machine->vm.memory, changed);
 }

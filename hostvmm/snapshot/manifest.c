@@ -22,9 +22,36 @@ static void load_network(struct network *network, struct state_reader *in)
         state_refuse(in, "network", "%s", why);
 }
 
+/* What the guest was offered. */
+static void save_balloon(const struct virtio_balloon_plan *balloon, struct state_writer *out)
+{
+    state_put_array(out, "balloon", balloon->on);
+    if (!balloon->on)
+        return;
+    state_put_map(out, NULL, 4);
+    state_put_bool(out, "deflate_on_oom", balloon->deflate_on_oom);
+    state_put_bool(out, "reporting", balloon->free_page_reporting);
+    state_put_bool(out, "hinting", balloon->free_page_hinting);
+    state_put_bool(out, "stats", balloon->stats_s > 0);
+}
+
+static void load_balloon(struct virtio_balloon_plan *balloon, struct state_reader *in)
+{
+    *balloon = (struct virtio_balloon_plan){.on = state_get_array(in, "balloon", 1) > 0};
+    if (balloon->on) {
+        state_get_map(in, NULL, 4);
+        balloon->deflate_on_oom = state_get_bool(in, "deflate_on_oom");
+        balloon->free_page_reporting = state_get_bool(in, "reporting");
+        balloon->free_page_hinting = state_get_bool(in, "hinting");
+        balloon->stats_s = state_get_bool(in, "stats"); /* how often is in the device's state */
+        state_end(in);
+    }
+    state_end(in);
+}
+
 static void save_machine(const struct snapshot_machine *machine, struct state_writer *out)
 {
-    state_put_map(out, "machine", 7);
+    state_put_map(out, "machine", 8);
     state_put_uint(out, "memory_bytes", machine->memory_bytes);
     state_put_uint(out, "vcpu_count", machine->vcpu_count);
     state_put_array(out, "drives", machine->drive_count);
@@ -38,6 +65,7 @@ static void save_machine(const struct snapshot_machine *machine, struct state_wr
     }
     state_put_uint(out, "vsock_cid", machine->vsock_cid);
     state_put_bool(out, "rng", machine->rng);
+    save_balloon(&machine->balloon, out);
     save_network(&machine->network, out);
     state_put_bool(out, "agent", machine->agent);
 }
@@ -45,7 +73,7 @@ static void save_machine(const struct snapshot_machine *machine, struct state_wr
 static void load_machine(struct snapshot_machine *machine, struct state_reader *in)
 {
     struct guest_region regions[GUEST_REGIONS_MAX];
-    state_get_map(in, "machine", 7);
+    state_get_map(in, "machine", 8);
     machine->memory_bytes = state_get_uint(in, "memory_bytes", 0, UINT64_MAX);
     if (!in->failed && arch_memory_layout(machine->memory_bytes, regions) == 0)
         state_refuse(in, "memory_bytes", "no guest has %llu bytes",
@@ -64,6 +92,7 @@ static void load_machine(struct snapshot_machine *machine, struct state_reader *
     state_end(in);
     machine->vsock_cid = (uint32_t)state_get_uint(in, "vsock_cid", 0, UINT32_MAX);
     machine->rng = state_get_bool(in, "rng");
+    load_balloon(&machine->balloon, in);
     load_network(&machine->network, in);
     machine->agent = state_get_bool(in, "agent");
     state_end(in);

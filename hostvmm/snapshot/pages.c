@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "agent/base/fd.h"
@@ -37,6 +38,24 @@ static int mark_data(int fd, uint64_t from, uint64_t until, uint64_t *bitmap)
         for (uint64_t at = (uint64_t)data; at < end; at += GUEST_PAGE_BYTES)
             mark(bitmap, at / GUEST_PAGE_BYTES);
         from = (uint64_t)hole;
+    }
+    return 0;
+}
+
+/* Huge pages are holes in no file that lseek could tell, and a look at one that nobody touched takes it out of
+ * the host's reserve. */
+static int mark_huge(const struct guest_memory *memory, uint64_t *bitmap)
+{
+    for (unsigned i = 0; i < memory->region_count; i++) {
+        const struct guest_region *region = &memory->regions[i];
+        const uint64_t first = region->file_offset_bytes / GUEST_PAGE_BYTES;
+        for (uint64_t at = 0; at < region->size_bytes; at += GUEST_HUGE_PAGE_BYTES) {
+            unsigned char resident;
+            if (mincore(region->host + at, GUEST_PAGE_BYTES, &resident) < 0)
+                return -errno;
+            for (uint64_t page = 0; (resident & 1) && page < GUEST_HUGE_PAGE_BYTES / GUEST_PAGE_BYTES; page++)
+                mark(bitmap, first + at / GUEST_PAGE_BYTES + page);
+        }
     }
     return 0;
 }
@@ -79,6 +98,8 @@ int pages_present(const struct guest_memory *memory, const struct snapshot *orig
     *bitmap = new_bitmap(memory);
     if (!*bitmap)
         return -ENOMEM;
+    if (memory->huge)
+        return mark_huge(memory, *bitmap);
     if (memory->fd >= 0)
         return mark_data(memory->fd, 0, memory->size_bytes, *bitmap);
     uint64_t from = 0;
@@ -93,7 +114,12 @@ int pages_present(const struct guest_memory *memory, const struct snapshot *orig
 int pages_private(const struct guest_memory *memory, uint64_t **bitmap)
 {
     *bitmap = new_bitmap(memory);
-    return *bitmap ? add_private(memory, *bitmap) : -ENOMEM;
+    if (!*bitmap)
+        return -ENOMEM;
+    /* What was discarded and not touched since is in no table; it is not what the file holds all the same. */
+    for (uint64_t i = 0; memory->discarded && i < (memory->size_bytes / GUEST_PAGE_BYTES + 63) / 64; i++)
+        (*bitmap)[i] |= memory->discarded[i];
+    return add_private(memory, *bitmap);
 }
 
 int pages_written(struct vm *vm, uint64_t **bitmap)

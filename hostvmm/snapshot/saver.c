@@ -203,9 +203,8 @@ int saver_memory(struct saver *saver, const struct guest_memory *memory, const u
         layers_of_full(&saver->made);
     if (error)
         return say(why, error, "the layers of its memory");
-    /* A page between changed ones may be one that `present` leaves out because it is as the parent has it. */
     for (unsigned i = 0; i < memory->region_count && error == 0; i++)
-        error = write_region(saver, &memory->regions[i], changed ? NULL : present);
+        error = write_region(saver, &memory->regions[i], present);
     snapshot_trailer_make(trailer, saver->made.id);
     if (error == 0)
         error = write_at(saver->memory, trailer, sizeof trailer, memory->size_bytes);

@@ -20,7 +20,7 @@
 
 #define VIRTIO_MMIO_WINDOW_BYTES 4096
 #define VIRTIO_MMIO_NOTIFY       0x050 /* QueueNotify: where each queue's ioeventfd matches */
-#define VIRTIO_QUEUES_MAX        4
+#define VIRTIO_QUEUES_MAX        5
 
 struct state_reader;
 struct state_writer;
