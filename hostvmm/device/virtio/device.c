@@ -16,7 +16,7 @@
 #include "agent/base/log.h"
 #include "hostvmm/snapshot/codec.h"
 
-#define BROKEN_LOGGED_MAX 8
+#define LOGGED_MAX 8 /* messages about one guest's driver */
 #define STATUS_KNOWN                                                                                         \
     (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK |                    \
      VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_NEEDS_RESET | VIRTIO_CONFIG_S_FAILED)
@@ -71,16 +71,24 @@ void virtio_device_config_changed(struct virtio_device *device)
         interrupt(device, VIRTIO_MMIO_INT_CONFIG);
 }
 
+bool virtio_device_may_log(struct virtio_device *device, const char **end)
+{
+    uint32_t count = __atomic_load_n(&device->reported_count, __ATOMIC_RELAXED);
+    if (count < LOGGED_MAX)
+        count = __atomic_fetch_add(&device->reported_count, 1, __ATOMIC_RELAXED);
+    *end = count + 1 == LOGGED_MAX ? "; further reports are left out" : "";
+    return count < LOGGED_MAX;
+}
+
 void virtio_device_broken(struct virtio_device *device, const char *why)
 {
     const uint32_t before = __atomic_fetch_or(&device->status, VIRTIO_CONFIG_S_NEEDS_RESET, __ATOMIC_ACQ_REL);
     if (before & VIRTIO_CONFIG_S_NEEDS_RESET)
         return;
-    const uint32_t count = __atomic_fetch_add(&device->broken_count, 1, __ATOMIC_RELAXED);
-    if (count < BROKEN_LOGGED_MAX)
+    const char *end;
+    if (virtio_device_may_log(device, &end))
         log_warn("%s: the guest's driver broke the device's rules (%s); it serves again after a reset%s",
-                 device->kind->name, why,
-                 count + 1 == BROKEN_LOGGED_MAX ? "; further reports are left out" : "");
+                 device->kind->name, why, end);
     if (before & VIRTIO_CONFIG_S_DRIVER_OK)
         interrupt(device, VIRTIO_MMIO_INT_CONFIG);
 }

@@ -38,10 +38,11 @@ static void status_write(struct virtio_device *device, uint32_t value)
         return;
     }
     const uint32_t before = status_of(device);
+    const char *end;
     if (value & VIRTIO_CONFIG_S_FAILED) {
         (void)__atomic_fetch_or(&device->status, VIRTIO_CONFIG_S_FAILED, __ATOMIC_ACQ_REL);
-        if (!(before & VIRTIO_CONFIG_S_FAILED))
-            log_warn("%s: the guest's driver gave the device up", device->kind->name);
+        if (!(before & VIRTIO_CONFIG_S_FAILED) && virtio_device_may_log(device, &end))
+            log_warn("%s: the guest's driver gave the device up%s", device->kind->name, end);
         return;
     }
     if (before & VIRTIO_CONFIG_S_NEEDS_RESET)
@@ -59,9 +60,10 @@ static void status_write(struct virtio_device *device, uint32_t value)
         const uint64_t wanted = device->driver_features;
         if ((wanted & ~device->offered_features) != 0 || !(wanted >> VIRTIO_F_VERSION_1 & 1)) {
             /* Refused: the driver reads the bit back and finds it clear. */
-            log_warn("%s: the guest's driver wants features 0x%llx, 0x%llx with VERSION_1 are on offer",
-                     device->kind->name, (unsigned long long)wanted,
-                     (unsigned long long)device->offered_features);
+            if (virtio_device_may_log(device, &end))
+                log_warn("%s: the guest's driver wants features 0x%llx, 0x%llx with VERSION_1 are on offer%s",
+                         device->kind->name, (unsigned long long)wanted,
+                         (unsigned long long)device->offered_features, end);
             added &= ~(uint32_t)(VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK);
         }
     }

@@ -61,7 +61,7 @@ struct virtio_device {
     uint32_t status;            /* atomic: device threads set NEEDS_RESET */
     uint32_t interrupt_status;  /* atomic: set by device threads, cleared by the guest */
     uint32_t config_generation; /* atomic */
-    uint32_t broken_count;      /* how often the guest broke the rules; only the first few are logged */
+    uint32_t reported_count;    /* how often the guest gave cause for a message; the first few are logged */
     bool active;                /* between activate and reset; atomic, changed under the lock */
 };
 
@@ -109,6 +109,9 @@ void virtio_config_copy(const void *config, uint32_t config_bytes, uint32_t offs
 void virtio_device_signal(struct virtio_device *device, struct virtq *queue);
 /* The configuration changed: new generation, configuration interrupt. */
 void virtio_device_config_changed(struct virtio_device *device);
+/* Whether one more message that the guest has caused is logged: a guest must not fill the host's disk. Tells
+ * the end to append to it. Any thread. */
+bool virtio_device_may_log(struct virtio_device *device, const char **end);
 /* The guest broke the rules: mark DEVICE_NEEDS_RESET, interrupt, log `why` once. The device stops serving
  * until reset. Takes no lock: any thread. */
 void virtio_device_broken(struct virtio_device *device, const char *why);

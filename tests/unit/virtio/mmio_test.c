@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <string.h>
@@ -221,6 +222,33 @@ static void test_rules(void **state)
     assert_int_equal(f->device.queues[0].size, 8);
 }
 
+/* A driver that gives cause for messages for ever does not fill its host's log. */
+static void test_messages_end(void **state)
+{
+    struct fixture *f = *state;
+    int pipe_fds[2];
+    char text[4096] = "";
+    unsigned lines = 0;
+    assert_int_equal(pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK), 0);
+    log_setup("mmio_test", LOG_LEVEL_WARN, pipe_fds[1]);
+    for (unsigned i = 0; i < 100; i++) {
+        guest_write32(&f->device, VIRTIO_MMIO_STATUS, 0);
+        guest_write32(&f->device, VIRTIO_MMIO_STATUS, 3);
+        if (i % 2)
+            guest_write32(&f->device, VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_FAILED);
+        else /* without VERSION_1 */
+            guest_write32(&f->device, VIRTIO_MMIO_STATUS, 3 | VIRTIO_CONFIG_S_FEATURES_OK);
+    }
+    log_setup("mmio_test", LOG_LEVEL_ERROR, 2);
+    assert_true(read(pipe_fds[0], text, sizeof text - 1) > 0);
+    for (const char *at = text; (at = strchr(at, '\n')); at++)
+        lines++;
+    assert_int_equal(lines, 8);
+    assert_non_null(strstr(text, "further reports are left out"));
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+}
+
 static void test_bad_queues(void **state)
 {
     struct fixture *f = *state;
@@ -327,6 +355,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bring_up_and_reset, setup, teardown),
         cmocka_unit_test_setup_teardown(test_feature_refusal, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rules, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_messages_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_queues, setup, teardown),
         cmocka_unit_test_setup_teardown(test_host_failure, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rng, setup, teardown),
