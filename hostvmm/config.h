@@ -11,6 +11,7 @@
 
 #include "hostvmm/config_net.h"
 #include "hostvmm/console.h"
+#include "hostvmm/device/rate.h"
 #include "hostvmm/device/virtio/balloon_plan.h"
 #include "init/bootargs.h"
 
@@ -22,6 +23,7 @@ struct config_drive {
     char path[CONFIG_PATH_MAX + 1];
     char id[CONFIG_DRIVE_ID_MAX + 1]; /* what the guest sees as its serial number */
     bool read_only;
+    struct rate_wish rate;
 };
 
 #define CONFIG_SECRETS_MAX 16
@@ -69,6 +71,8 @@ struct config {
     bool verify;              /* restore: read all of the snapshot first */
     struct config_secret secrets[CONFIG_SECRETS_MAX];
     unsigned secret_count;
+    struct rate_wish root_rate; /* of the root image */
+    struct rate_wish rng_rate;
     struct virtio_balloon_plan balloon;
     bool huge_pages; /* memory is of these */
 };

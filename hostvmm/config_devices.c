@@ -20,7 +20,22 @@ static const char *drive_word(struct config_drive *drive, const char *word, size
             return NULL;
         return "want an id of 1 to 20 letters, digits and the characters _ - .";
     }
-    return "want FILE[,ro][,id=NAME]";
+    const int rate = rate_wish_word(&drive->rate, "", word, size);
+    if (rate < 0)
+        return RATE_WANTED;
+    return rate > 0 ? NULL : "want FILE[,ro][,id=NAME][,bandwidth=LIMIT][,operations=LIMIT]";
+}
+
+/* Whether a guest that boots can have this drive beside those before it; a clone's are judged by the
+ * snapshot. */
+static const char *drive_unfit(const struct config *config, const struct config_drive *drive)
+{
+    if (config->command != CONFIG_RESTORE && strcmp(drive->id, "rootfs") == 0)
+        return "want another id: rootfs is the root image's";
+    for (unsigned i = 0; i < config->drive_count; i++)
+        if (strcmp(config->drives[i].id, drive->id) == 0)
+            return "want an id that no other drive has";
+    return NULL;
 }
 
 const char *config_on_drive(struct config *config, const char *value)
@@ -40,8 +55,36 @@ const char *config_on_drive(struct config *config, const char *value)
         if (wanted)
             return wanted;
     }
-    config->drive_count++;
-    return NULL;
+    const char *unfit = drive_unfit(config, drive);
+    if (!unfit)
+        config->drive_count++;
+    return unfit;
+}
+
+/* Limits that are an option of their own. */
+static const char *take_rates(struct rate_wish *wish, const char *value)
+{
+    for (;; value++) {
+        const size_t size = strcspn(value, ",");
+        const int rate = rate_wish_word(wish, "", value, size);
+        if (rate < 0)
+            return RATE_WANTED;
+        if (rate == 0)
+            return "want bandwidth=LIMIT or operations=LIMIT, or both";
+        value += size;
+        if (!*value)
+            return NULL;
+    }
+}
+
+const char *config_on_root_rate(struct config *config, const char *value)
+{
+    return take_rates(&config->root_rate, value);
+}
+
+const char *config_on_rng_rate(struct config *config, const char *value)
+{
+    return take_rates(&config->rng_rate, value);
 }
 
 const char *config_on_vsock(struct config *config, const char *value)

@@ -120,6 +120,11 @@ static int take_item(struct config_net *net, const char *item, size_t size, bool
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         if (size >= strlen(words[i].word) && memcmp(item, words[i].word, strlen(words[i].word)) == 0)
             return take_backend(net, &words[i], item, size, why);
+    int rate = rate_wish_word(&net->rx_rate, "rx-", item, size);
+    if (rate == 0)
+        rate = rate_wish_word(&net->tx_rate, "tx-", item, size);
+    if (rate != 0)
+        return rate > 0 ? 0 : refuse(why, item, size, RATE_WANTED);
     const char *plus = memchr(item, '+', size);
     if (clone && plus && size > sizeof address && memcmp(item, address, sizeof address - 1) == 0) {
         const int error = add_number(item, size, plus, sum, sizeof sum, why);

@@ -4,7 +4,8 @@
  *   --net tap=NAME | tap-fd=N | stream=PATH | none [,mac=...][,mtu=...][,address=...]...
  *
  * For a clone, %n anywhere in the text is its number, and an address may have "+N" before its prefix: that
- * many further on, within the prefix ("address=10.7.0.0+%n/16").
+ * many further on, within the prefix ("address=10.7.0.0+%n/16"). Limits are rx-bandwidth=, rx-operations=,
+ * tx-bandwidth=, tx-operations= (rate.h), rx being what the guest receives.
  */
 #ifndef HOSTVMM_CONFIG_NET_H
 #define HOSTVMM_CONFIG_NET_H
@@ -12,6 +13,7 @@
 #include <stddef.h>
 
 #include "agent/proto/network.h"
+#include "hostvmm/device/rate.h"
 
 #define CONFIG_NETS_MAX      NETWORK_INTERFACES_MAX
 #define CONFIG_NET_TEXT_MAX  1023
@@ -33,6 +35,8 @@ struct config_net {
     char name[CONFIG_STREAM_MAX + 1]; /* of the tap, or the path */
     int fd;                           /* of the tap; whoever opens it owns it */
     struct network_interface items;
+    struct rate_wish rx_rate;
+    struct rate_wish tx_rate;
 };
 
 /* `clone`: its number from 1, or 0 for a guest that boots, whose text is taken as it is. 0, or -EINVAL with

@@ -232,6 +232,8 @@ static const struct config_option options[] = {
     {.name = "cpu", .handler = on_cpu, .commands = CONFIG_BOOTS},
     {.name = "memory", .handler = on_memory, .commands = CONFIG_BOOTS},
     {.name = "drive", .handler = config_on_drive, .commands = CONFIG_ANY},
+    {.name = "rootfs-rate", .handler = config_on_root_rate, .commands = CONFIG_ANY},
+    {.name = "rng-rate", .handler = config_on_rng_rate, .commands = CONFIG_ANY},
     {.name = "vsock", .handler = config_on_vsock, .commands = CONFIG_ANY},
     {.name = "net", .handler = config_on_net, .commands = CONFIG_ANY},
     {.name = "console", .handler = config_on_console, .commands = CONFIG_ANY},

@@ -50,6 +50,8 @@ const char *config_unfit_memory(const struct config *config);
 /* ---- handlers: config_devices.c ---- */
 
 config_handler config_on_drive;
+config_handler config_on_root_rate;
+config_handler config_on_rng_rate;
 config_handler config_on_vsock;
 config_handler config_on_net;
 config_handler config_on_console;

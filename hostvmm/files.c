@@ -86,8 +86,7 @@ static int open_root(struct machine_files *files, const char *path)
     return failed;
 }
 
-/* An absolute path, as a snapshot names it; as it was given where there is none. */
-static void note_path(char to[CONFIG_PATH_MAX + 1], const char *path)
+void machine_note_path(char to[CONFIG_PATH_MAX + 1], const char *path)
 {
     char *real = realpath(path, NULL);
     const char *name = real && strlen(real) <= CONFIG_PATH_MAX ? real : path;
@@ -102,7 +101,7 @@ static int open_drives(struct machine *machine, const struct config *config)
     if (config->rootfs) {
         struct snapshot_drive *drive = &made->drives[made->drive_count++];
         *drive = (struct snapshot_drive){.id = "rootfs", .read_only = true, .root = true};
-        note_path(drive->path, config->rootfs);
+        machine_note_path(drive->path, config->rootfs);
         failed = open_root(&machine->files, config->rootfs);
     }
     for (unsigned i = 0; i < config->drive_count && failed == 0; i++) {
@@ -111,7 +110,7 @@ static int open_drives(struct machine *machine, const struct config *config)
         struct snapshot_drive *drive = &made->drives[index];
         *drive = (struct snapshot_drive){.read_only = given->read_only};
         memcpy(drive->id, given->id, sizeof drive->id);
-        note_path(drive->path, given->path);
+        machine_note_path(drive->path, given->path);
         if (virtio_blk_open(given->path, given->read_only, &machine->files.drives[index]) < 0)
             failed = HOSTVMM_EXIT_INPUT;
     }
@@ -132,6 +131,7 @@ int machine_open(struct machine *machine, const struct config *config)
 {
     struct machine_files *files = &machine->files;
     no_files(files);
+    machine->config = config;
     machine->made = (struct snapshot_machine){
         .memory_bytes = (uint64_t)config->memory_mib * ARCH_MIB,
         .vcpu_count = config->cpus,
@@ -153,7 +153,7 @@ int machine_open(struct machine *machine, const struct config *config)
         failed = open_drives(machine, config);
     if (failed == 0)
         failed = machine_open_nets(machine, config, NULL);
-    return failed;
+    return failed ? failed : machine_check_rates(machine);
 }
 
 /* ---- restore ---- */
@@ -208,6 +208,7 @@ int machine_open_restore(struct machine *machine, const struct config *config, s
 {
     struct machine_files *files = &machine->files;
     no_files(files);
+    machine->config = config;
     machine->made = snapshot->machine;
     machine->origin = snapshot;
     int failed =
@@ -223,5 +224,5 @@ int machine_open_restore(struct machine *machine, const struct config *config, s
         failed = reopen_drive(config, snapshot, i, &files->drives[i]);
     if (failed == 0)
         failed = machine_open_nets(machine, config, snapshot);
-    return failed;
+    return failed ? failed : machine_check_rates(machine);
 }

@@ -8,7 +8,16 @@
     "                 none            a wire that ends in the air\n"                                         \
     "                 mac=, mtu=, address=A/PREFIX (up to 8), gateway=, dns= (up to 4): IPv4 and IPv6, "     \
     "such as\n"                                                                                              \
-    "                 --net tap=tap0,address=192.0.2.2/24,gateway=192.0.2.1\n"
+    "                 --net tap=tap0,address=192.0.2.2/24,gateway=192.0.2.1\n"                               \
+    "                 rx-RATE, tx-RATE: limits to what the guest receives and sends\n"
+
+/* For a clone: limits are the snapshot's unless they are given. */
+#define RATE_OPTIONS                                                                                         \
+    "  --rootfs-rate RATE,...  limits to what is read of the root image\n"                                   \
+    "  --rng-rate RATE,...     limits to what the guest takes from the entropy device\n"                     \
+    "                 RATE is bandwidth=SIZE/MS[/BURST] in bytes, or operations=SIZE/MS[/BURST]: SIZE in "   \
+    "MS\n"                                                                                                   \
+    "                 milliseconds, BURST once besides; K, M, G are times 1024; `none` for no limit\n"
 
 #define MACHINE_OPTIONS                                                                                      \
     "  --kernel FILE           x86-64 Linux: vmlinux (ELF) or bzImage\n"                                     \
@@ -18,11 +27,11 @@
     "  --cpu host|baseline     CPU features: all of this machine's, or x86-64-v2, which other machines "     \
     "have\n"                                                                                                 \
     "  --memory MIB            16 to 524288 MiB of memory (128)\n"                                           \
-    "  --huge-pages            memory from the host's reserve of 2 MiB pages (/proc/sys/vm/nr_hugepages)\n"   \
-    "  --balloon target=MIB[,deflate-on-oom][,reporting][,hinting][,stats=SECONDS]  a memory balloon\n"     \
-    "                          of that size at first; the guest names free pages always (reporting),\n"     \
-    "                          or when it is asked (hinting)\n"                                             \
-    "  --drive FILE[,ro][,id=NAME]  a further drive, up to 15\n"                                             \
+    "  --huge-pages            memory from the host's reserve of 2 MiB pages (/proc/sys/vm/nr_hugepages)\n"  \
+    "  --balloon target=MIB[,deflate-on-oom][,reporting][,hinting][,stats=SECONDS]  a memory balloon\n"      \
+    "                          of that size at first; the guest names free pages always (reporting),\n"      \
+    "                          or when it is asked (hinting)\n"                                              \
+    "  --drive FILE[,ro][,id=NAME][,RATE]...  a further drive, up to 15\n" RATE_OPTIONS                      \
     "  --net BACKEND[,ITEM]... a network interface, up to 4; the guest sets itself up as the items "         \
     "say\n" NET_BACKENDS                                                                                     \
     "  --vsock PATH[,cid=N]    vsock device with the Unix socket PATH as its host side (cid 3)\n"            \
@@ -73,8 +82,9 @@ static const char restore_help[] =
     "\n"
     "  --snapshot DIR          the snapshot\n"
     "  --clones N              how many, each a process of its own (1)\n"
-    "  --drive FILE,id=NAME    the clone's own file in the place of the drive NAME: every writable one needs "
-    "it\n"
+    "  --drive FILE,id=NAME[,RATE]...  the clone's own file in the place of the drive NAME: every writable "
+    "one\n"
+    "                          needs it; limits that are not given are the snapshot's\n" RATE_OPTIONS
     "  --net BACKEND[,ITEM]... one for each of the snapshot's interfaces, in their order; the clone's own "
     "MAC is\n"
     "                          made anew unless it is given; addresses, gateways, dns and mtu that are not\n"

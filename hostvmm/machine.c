@@ -252,7 +252,10 @@ int machine_build(struct machine *machine, const struct config *config, struct l
         error = init_vm(machine, &plan);
     if (error == 0)
         error = add_devices(machine, loop, ops, context);
-    return error ? HOSTVMM_EXIT_HOST : load_kernel(machine, config);
+    if (error)
+        return HOSTVMM_EXIT_HOST;
+    machine_apply_rates(machine);
+    return load_kernel(machine, config);
 }
 
 int machine_restore(struct machine *machine, const struct config *config, struct loop *loop,
@@ -283,6 +286,7 @@ int machine_reload(struct machine *machine)
     }
     if (snapshot->prefetch)
         prefetch_apply(snapshot->prefetch, &machine->vm.memory, machine->vm.vcpus[0].fd);
+    machine_apply_rates(machine);
     memcpy(machine->last_id, snapshot->id, SNAPSHOT_ID_BYTES);
     machine->has_last = true;
     return 0;

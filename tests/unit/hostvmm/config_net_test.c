@@ -64,6 +64,9 @@ static void what_is_wrong_is_named(void **state)
         {"tap=a,address=10.0.0.1", "with its prefix"},
         {"tap=a,address=10.0.0.1+5/24", "with its prefix"}, /* no clone */
         {"tap=a,mac=01:00:00:00:00:00", "unicast"},
+        {"tap=a,rx-bandwidth=1", "SIZE/REFILL_MS"},
+        {"tap=a,tx-operations=/1", "SIZE/REFILL_MS"},
+        {"tap=a,bandwidth=1/1", "want mac="}, /* which direction? */
     };
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {

@@ -135,6 +135,14 @@ static void bad_values_are_refused_with_the_range(void **state)
         {"--drive", "a,id=", "FILE[,ro]"},
         {"--drive", "a,id=a b", "letters"},
         {"--drive", "a,id=123456789012345678901", "1 to 20"},
+        {"--drive", "a,id=rootfs", "another id"},
+        {"--drive", "a,bandwidth=", "SIZE/REFILL_MS"},
+        {"--drive", "a,bandwidth=0/1", "SIZE/REFILL_MS"},
+        {"--drive", "a,operations=5", "SIZE/REFILL_MS"},
+        {"--rng-rate", "", "bandwidth=LIMIT"},
+        {"--rng-rate", "bandwidth=1/1,", "bandwidth=LIMIT"},
+        {"--rng-rate", "bandwidth=1/0", "SIZE/REFILL_MS"},
+        {"--rootfs-rate", "operations=1/1,ro", "bandwidth=LIMIT"},
         {"--vsock", "", "path"},
         {"--vsock", "p,cid=2", "3 to 4294967294"},
         {"--vsock", "p,cid=4294967295", "3 to 4294967294"},
@@ -163,6 +171,35 @@ static void bad_values_are_refused_with_the_range(void **state)
     assert_non_null(strstr(why, "needs a value"));
     assert_int_equal(parse("--kernel", "k", "--no-rng=1", NULL), CONFIG_BAD);
     assert_int_equal(parse("--kernel", "k", "--vsock", "a", "--vsock", "b", NULL), CONFIG_BAD);
+}
+
+static void limits_are_taken(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("--kernel=k", "--drive", "a,bandwidth=10M/1000/4K,id=x,operations=none,ro",
+                           "--drive", "b", "--rootfs-rate", "operations=100/50", "--rng-rate",
+                           "bandwidth=1K/100,operations=7/1", "--net",
+                           "none,tx-bandwidth=1G/1,rx-operations=2/3", NULL),
+                     CONFIG_OK);
+    const struct config_drive *drive = &config.drives[0];
+    assert_true(drive->rate.bandwidth && drive->rate.operations && drive->read_only);
+    assert_int_equal(drive->rate.limits.bandwidth.size, 10 << 20);
+    assert_int_equal(drive->rate.limits.bandwidth.refill_ms, 1000);
+    assert_int_equal(drive->rate.limits.bandwidth.burst, 4096);
+    assert_int_equal(drive->rate.limits.operations.size, 0);
+    assert_false(config.drives[1].rate.bandwidth || config.drives[1].rate.operations);
+    assert_false(config.root_rate.bandwidth);
+    assert_int_equal(config.root_rate.limits.operations.size, 100);
+    assert_int_equal(config.rng_rate.limits.operations.size, 7);
+    assert_int_equal(config.rng_rate.limits.bandwidth.size, 1024);
+    assert_true(config.nets[0].tx_rate.bandwidth && config.nets[0].rx_rate.operations);
+    assert_false(config.nets[0].tx_rate.operations || config.nets[0].rx_rate.bandwidth);
+    assert_int_equal(config.nets[0].rx_rate.limits.operations.refill_ms, 3);
+    assert_int_equal(parse("--kernel=k", "--drive", "a,id=x", "--drive", "b,id=x", NULL), CONFIG_BAD);
+    assert_non_null(strstr(why, "no other drive has"));
+    assert_int_equal(parse_restore("--snapshot=s", "--drive", "a,id=rootfs,bandwidth=1/1", "--rng-rate",
+                                   "operations=none", NULL),
+                     CONFIG_OK);
 }
 
 static void drives_have_a_limit(void **state)
@@ -303,6 +340,7 @@ int main(void)
         cmocka_unit_test(help_is_asked_for),
         cmocka_unit_test(bad_values_are_refused_with_the_range),
         cmocka_unit_test(drives_have_a_limit),
+        cmocka_unit_test(limits_are_taken),
         cmocka_unit_test(each_command_has_its_own_options),
         cmocka_unit_test(a_restore_says_what_is_the_clones_own),
         cmocka_unit_test(a_clones_number_is_put_in),
