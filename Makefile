@@ -39,7 +39,8 @@ UNIT_CC := gcc
 UNIT_CFLAGS := $(CSTD) $(WARNINGS) -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
 	-fno-sanitize-recover=undefined $(INCLUDES)
 # BearSSL calls nothing of a libc but memory functions: one build serves both.
-UNIT_LIBS := $(THIRD)/lib/libcbor-host.a $(THIRD)/lib/libbearssl-host.a -lcmocka -lpthread
+UNIT_LIBS := $(THIRD)/lib/libcbor-host.a $(THIRD)/lib/libbearssl-host.a $(THIRD)/lib/libmicrohttpd-host.a \
+	$(THIRD)/lib/libjansson-host.a -lcmocka -lpthread
 
 # Fuzz targets: clang's libFuzzer with the same sanitizers.
 FUZZ_CC := clang
@@ -456,9 +457,12 @@ API_MACHINE_SOURCES := $(API)/arguments.c $(API)/balloon.c $(API)/child.c $(API)
 	$(API)/drives.c $(API)/machine.c $(API)/model.c $(API)/nets.c $(API)/observe.c $(API)/rates.c $(API)/route.c \
 	$(API)/routes.c $(API)/start.c
 API_FUNCTION_SOURCES := $(API)/functions.c $(API)/functions_ask.c $(API)/functions_audit.c $(API)/functions_clones.c \
-	$(API)/functions_invoke.c $(API)/functions_members.c $(API)/functions_wish.c
+	$(API)/functions_invoke.c $(API)/functions_members.c $(API)/functions_metrics.c $(API)/functions_wish.c
 HOSTVMM_API_SOURCES := $(API)/server.c $(API)/http.c $(API_MACHINE_SOURCES) $(API_FUNCTION_SOURCES)
 HOSTVMM_API_LIBS := $(THIRD)/lib/libmicrohttpd.a $(THIRD)/lib/libjansson.a
+$(eval $(call unit_test,control/api_functions_test,tests/unit/control/api_functions_test.c $(API_FUNCTION_SOURCES) \
+	hostvmm/control/client.c hostvmm/control/text.c hostvmm/control/dial.c tests/unit/control/fake.c $(PROTO_SOURCES) \
+	$(BASE_SOURCES)))
 
 $(BUILD)/musl/hostvmm/boot/initramfs.o: hostvmm/boot/initramfs.S $(BUILD)/initramfs.cpio | $(THIRD)/stamp
 	@mkdir -p $(@D)

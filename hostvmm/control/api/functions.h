@@ -43,6 +43,7 @@ int functions_header(struct api_response *response, const char *name, const char
 void functions_invoke(struct api *api, const struct api_request *request, struct api_response *response,
                       const char *vsock_path);
 
+api_handler functions_metrics;
 api_handler functions_invocation;
 api_handler functions_audit;
 api_handler functions_clones_post;
