@@ -25,6 +25,8 @@ const struct api_route api_machine_routes[] = {
     {.method = "PUT", .pattern = "/serial", .handler = machine_put_serial},
     {.method = "PUT", .pattern = "/network-interfaces/{iface_id}", .handler = nets_put},
     {.method = "PATCH", .pattern = "/network-interfaces/{iface_id}", .handler = nets_patch},
+    {.method = "PUT", .pattern = "/snapshot/create", .handler = snapshot_put_create},
+    {.method = "PUT", .pattern = "/snapshot/load", .handler = snapshot_put_load},
     {.method = "GET", .pattern = "/version", .handler = machine_get_version, .empty = true},
     {.method = "PATCH", .pattern = "/vm", .handler = start_patch_vm},
     {.method = "GET", .pattern = "/vm/config", .handler = machine_get_config, .empty = true},
