@@ -76,6 +76,13 @@ struct config {
     struct virtio_balloon_plan balloon;
     bool huge_pages; /* memory is of these */
 };
+    int control_fd;           /* an inherited connection to operate the guest through; -1: none */
+    bool paused;              /* everything made, nothing runs until it is told to resume */
+    const char *log;          /* NULL: standard error; a file to append messages to */
+    enum log_level log_level; /* up to which */
+    bool log_json;
+    const char *metrics; /* NULL: none; a file for the counters: JSON, or Prometheus when its name ends so */
+    bool bare_cmdline; /* cmdline is all that the kernel is told */
 
 enum config_result { CONFIG_OK, CONFIG_HELP, CONFIG_BAD };
 

@@ -127,6 +127,13 @@ static const char *on_bootarg(struct config *config, const char *value)
 static const char *on_cmdline(struct config *config, const char *value)
 {
     if (strlen(value) >= ARCH_COMMAND_LINE_MAX || strpbrk(value, "\r\n"))
+static const char *on_bare_cmdline(struct config *config, const char *value)
+{
+    (void)value;
+    config->bare_cmdline = true;
+    return NULL;
+}
+
         return "want one line of fewer than 2048 bytes";
     config->cmdline = value;
     return NULL;
@@ -239,7 +246,8 @@ static const struct config_option options[] = {
     {.name = "console", .handler = config_on_console, .commands = CONFIG_ANY},
     {.name = "bootarg", .handler = on_bootarg, .commands = CONFIG_BOOTS},
     {.name = "cmdline", .handler = on_cmdline, .commands = CONFIG_BOOTS},
-    {.name = "timeline", .handler = on_timeline, .commands = CONFIG_ANY},
+    {.name = "bare-cmdline", .handler = on_bare_cmdline, .commands = CONFIG_BOOTS, .flag = true},
+    {.name = "timeline", .handler = config_on_timeline, .commands = CONFIG_ANY},
     {.name = "no-rng", .handler = on_no_rng, .commands = CONFIG_BOOTS, .flag = true},
     {.name = "control", .handler = on_control, .commands = CONFIG_RUN | CONFIG_RESTORE},
     {.name = "out", .handler = on_out, .commands = CONFIG_SNAPSHOT},

@@ -39,6 +39,7 @@
     "terminal)\n"                                                                                            \
     "  --bootarg K=V           an argument for Rekindle's init, such as hostname=alpha\n"                    \
     "  --cmdline TEXT          more text for the kernel's command line\n"                                    \
+    "  --bare-cmdline          nothing but that text: for a guest without Rekindle's init\n"                 \
     "  --timeline FILE         write the boot's stages as JSON\n"                                            \
     "  --no-rng                no entropy device\n"                                                          \
     "  --hooks-limit MS        how long the function's before_checkpoint and after_restore may take "        \

@@ -165,6 +165,11 @@ static int make_command_line(const struct machine *machine, const struct config 
                              char *line, size_t size)
 {
     struct bootargs bootargs = config->bootargs;
+    const char *given = config->cmdline ? config->cmdline : "";
+    if (config->bare_cmdline && strlen(given) < size && strlen(given) <= kernel_max) {
+        memcpy(line, given, strlen(given) + 1);
+        return 0;
+    }
     _Static_assert(sizeof bootargs.net == sizeof machine->network_text, "a network fits its argument");
     if (machine->made.agent)
         memcpy(bootargs.net, machine->network_text, sizeof bootargs.net);

@@ -304,7 +304,7 @@ static void close_loop(struct run *self)
 
 static int serve(struct run *self)
 {
-    if (self->config->initrd && self->machine.has_vsock)
+    if (!self->machine.made.agent && !self->machine.origin && self->machine.has_vsock)
         virtio_vsock_open_gate(&self->machine.vsock); /* not our init: nobody will say when it listens */
     int error = self->machine.origin ? begin_resumption(self) : 0;
     self->timeline.running_ns = clock_monotonic_ns();
