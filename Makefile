@@ -368,6 +368,11 @@ $(eval $(call unit_test,virtio/net_rx_test,tests/unit/virtio/net_rx_test.c $(NET
 $(eval $(call unit_test,virtio/net_gate_test,tests/unit/virtio/net_gate_test.c $(NET_TEST_SOURCES)))
 $(eval $(call unit_test,virtio/net_life_test,tests/unit/virtio/net_life_test.c $(NET_TEST_SOURCES)))
 $(eval $(call unit_test,netdev/backend_test,tests/unit/netdev/backend_test.c $(VIRTIO_TEST_SOURCES)))
+BALLOON_TEST_SOURCES := tests/unit/virtio/balloon_fixture.c $(VIRTIO_TEST_SOURCES)
+$(eval $(call unit_test,virtio/balloon_test,tests/unit/virtio/balloon_test.c $(BALLOON_TEST_SOURCES)))
+$(eval $(call unit_test,virtio/balloon_free_test,tests/unit/virtio/balloon_free_test.c $(BALLOON_TEST_SOURCES)))
+$(eval $(call unit_test,hostvmm/memory_discard_test,tests/unit/hostvmm/memory_discard_test.c hostvmm/memory.c hostvmm/memory_discard.c \
+	hostvmm/arch/x86_64/layout.c agent/base/fd.c))
 $(eval $(call fuzz_target,virtio_blk,tests/fuzz/virtio_blk.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,virtio_net,tests/fuzz/virtio_net.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,net_stream,tests/fuzz/net_stream.c $(VIRTIO_TEST_SOURCES)))
