@@ -421,6 +421,8 @@ $(eval $(call unit_test,control/audit_tokens_test,tests/unit/control/audit_token
 $(eval $(call unit_test,control/audit_facts_test,tests/unit/control/audit_facts_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/audit_test,tests/unit/control/audit_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call unit_test,control/operator_test,tests/unit/control/operator_test.c $(CONTROL_TEST_SOURCES)))
+$(eval $(call unit_test,control/operator_request_test,tests/unit/control/operator_request_test.c \
+	hostvmm/control/operator_request.c))
 $(eval $(call unit_test,control/snapshot_test,tests/unit/control/snapshot_test.c $(CONTROL_TEST_SOURCES)))
 $(eval $(call fuzz_target,operator,tests/fuzz/operator.c hostvmm/control/operator_request.c))
 $(eval $(call unit_test,control/doctor_test,tests/unit/control/doctor_test.c $(CONTROL_TEST_SOURCES)))
@@ -553,6 +555,7 @@ $(eval $(call musl_program,tests/guest/scribe,tests/guest/scribe.c))
 $(eval $(call musl_program,tests/guest/quitter,tests/guest/quitter.c))
 $(eval $(call musl_program,tests/guest/http-function,tests/guest/http-function.c))
 $(eval $(call musl_program,tests/guest/net-peer,tests/guest/net-peer.c))
+$(eval $(call musl_program,tests/guest/operate,tests/guest/operate.c))
 MUSL_PROGRAMS += $(BUILD)/tests/guest/net-function
 $(BUILD)/tests/guest/net-function: $(call musl,tests/guest/net-function.c) $(BUILD)/libfunction.a
 	@mkdir -p $(@D)
@@ -624,7 +627,7 @@ HOST_PARTS := $(if $(findstring emulated:,$(KVM_WHERE)),build/.packages-kvmhost 
 
 # make test ONLY="unit fuzz" MATCH='misbehave_*' FUZZ_SECONDS=10 narrows it down.
 .PHONY: integration-parts script-parts
-integration-parts: $(BUILD)/hostvmm $(BUILD)/tests/guest/state-cut $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(TEST_DATA) $(KERNEL)/vmlinux | $(HOST_PARTS)
+integration-parts: $(BUILD)/hostvmm $(BUILD)/tests/guest/state-cut $(BUILD)/tests/guest/operate $(BUILD)/initramfs.cpio $(IMAGES) $(GUEST_INITRAMFS) $(TEST_DATA) $(KERNEL)/vmlinux | $(HOST_PARTS)
 wanted = $(if $(filter $(1),$(or $(ONLY),$(1))),$(2))
 test: $(call wanted,unit,$(UNIT_TESTS)) $(call wanted,script,$(MUSL_PROGRAMS) $(IMAGES) script-parts) \
 	$(call wanted,fuzz,$(FUZZ_TARGETS)) $(call wanted,integration,integration-parts)

@@ -77,6 +77,8 @@ enum config_result config_parse(struct config *config, enum config_command comma
     config->vsock_cid = CONFIG_VSOCK_CID_DEFAULT;
     config->memory_mib = 128;
     config->rng = true;
+    config->control_fd = -1;
+    config->log_level = LOG_LEVEL_INFO;
     config->rehearse = command == CONFIG_SNAPSHOT;
     config->hooks_ms = HOOKS_LIMIT_MS;
     config->resume_limit_ms = RESUME_LIMIT_MS;
@@ -88,6 +90,11 @@ enum config_result config_parse(struct config *config, enum config_command comma
     }
     const char *name = missing(config);
     const char *text = "";
+    const char *unfit = name ? NULL : config_unfit_operation(config);
+    if (unfit) {
+        (void)snprintf(why, why_bytes, "%s", unfit);
+        return CONFIG_BAD;
+    }
     const char *misfit = name ? NULL : config_unfit_memory(config);
     if (misfit) {
         (void)snprintf(why, why_bytes, "%s", misfit);

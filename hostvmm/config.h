@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/base/log.h"
 #include "hostvmm/config_net.h"
 #include "hostvmm/console.h"
 #include "hostvmm/device/rate.h"
@@ -44,7 +45,7 @@ struct config {
     const char *rootfs;   /* NULL: none */
     const char *initrd;   /* NULL: our own when there is a rootfs, else none */
     const char *cmdline;  /* NULL: none; added after our own */
-    const char *timeline; /* NULL: none */
+    const char *timeline; /* NULL: none; JSON, or a picture when its name ends in .svg */
     unsigned cpus;
     unsigned memory_mib;
     struct config_drive drives[CONFIG_DRIVES_MAX];
@@ -75,6 +76,12 @@ struct config {
     struct rate_wish rng_rate;
     struct virtio_balloon_plan balloon;
     bool huge_pages; /* memory is of these */
+    int control_fd;           /* an inherited connection to operate the guest through; -1: none */
+    bool paused;              /* everything made, nothing runs until it is told to resume */
+    const char *log;          /* NULL: standard error; a file to append messages to */
+    enum log_level log_level; /* up to which */
+    bool log_json;
+    const char *metrics; /* NULL: none; a file for the counters: JSON, or Prometheus when its name ends so */
 };
     int control_fd;           /* an inherited connection to operate the guest through; -1: none */
     bool paused;              /* everything made, nothing runs until it is told to resume */

@@ -84,11 +84,6 @@ static const char *on_initrd(struct config *config, const char *value)
     return set_path(&config->initrd, value);
 }
 
-static const char *on_timeline(struct config *config, const char *value)
-{
-    return set_path(&config->timeline, value);
-}
-
 static const char *on_cpus(struct config *config, const char *value)
 {
     return take_number(value, 1, ARCH_VCPUS_MAX, &config->cpus) ? NULL : "want a number from 1 to 32";
@@ -150,11 +145,6 @@ static const char *on_cpu(struct config *config, const char *value)
 {
     config->cpu_baseline = strcmp(value, "baseline") == 0;
     return config->cpu_baseline || strcmp(value, "host") == 0 ? NULL : "want host or baseline";
-}
-
-static const char *on_control(struct config *config, const char *value)
-{
-    return set_path(&config->control, value);
 }
 
 static const char *on_out(struct config *config, const char *value)
@@ -249,7 +239,13 @@ static const struct config_option options[] = {
     {.name = "bare-cmdline", .handler = on_bare_cmdline, .commands = CONFIG_BOOTS, .flag = true},
     {.name = "timeline", .handler = config_on_timeline, .commands = CONFIG_ANY},
     {.name = "no-rng", .handler = on_no_rng, .commands = CONFIG_BOOTS, .flag = true},
-    {.name = "control", .handler = on_control, .commands = CONFIG_RUN | CONFIG_RESTORE},
+    {.name = "control", .handler = config_on_control, .commands = CONFIG_RUN | CONFIG_RESTORE},
+    {.name = "control-fd", .handler = config_on_control_fd, .commands = CONFIG_RUN | CONFIG_RESTORE},
+    {.name = "paused", .handler = config_on_paused, .commands = CONFIG_RUN | CONFIG_RESTORE, .flag = true},
+    {.name = "log", .handler = config_on_log, .commands = CONFIG_ANY},
+    {.name = "log-level", .handler = config_on_log_level, .commands = CONFIG_ANY},
+    {.name = "log-format", .handler = config_on_log_format, .commands = CONFIG_ANY},
+    {.name = "metrics", .handler = config_on_metrics, .commands = CONFIG_ANY},
     {.name = "out", .handler = on_out, .commands = CONFIG_SNAPSHOT},
     {.name = "hooks-limit", .handler = on_hooks_limit, .commands = CONFIG_ANY},
     {.name = "snapshot", .handler = on_snapshot, .commands = CONFIG_RESTORE},

@@ -39,6 +39,20 @@ bool config_is_plain(const char *text, size_t size);
 /* The same, 1 to CONFIG_NAME_MAX of them, the first no dot and no dash. */
 bool config_is_name(const char *text, size_t size);
 
+/* ---- handlers: config_operate.c ---- */
+
+config_handler config_on_control;
+config_handler config_on_control_fd;
+config_handler config_on_paused;
+config_handler config_on_log;
+config_handler config_on_log_level;
+config_handler config_on_log_format;
+config_handler config_on_metrics;
+config_handler config_on_timeline;
+
+/* How the guest is operated, all options taken: NULL, or what does not go together. */
+const char *config_unfit_operation(const struct config *config);
+
 /* ---- handlers: config_balloon.c ---- */
 
 config_handler config_on_balloon;

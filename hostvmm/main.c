@@ -8,6 +8,7 @@
 #include "hostvmm/control/api/server.h"
 #include "hostvmm/control/control.h"
 #include "hostvmm/exit.h"
+#include "hostvmm/logs.h"
 #include "hostvmm/restore.h"
 #include "hostvmm/run.h"
 #include "hostvmm/snapshot/inspect.h"
@@ -26,6 +27,8 @@ static int with_config(enum config_command command, int argc, char **argv)
     int code;
     switch (config_parse(&config, command, argc, argv, why, sizeof why)) {
     case CONFIG_OK:
+        if (logs_begin(&config, "hostvmm"))
+            return HOSTVMM_EXIT_HOST;
         if (command == CONFIG_RESTORE)
             return restore_clones(&config, &timeline);
         code = run_guest(&config, &timeline, NULL);
@@ -82,10 +85,10 @@ static const struct command {
     {"invoke", control_invoke_main, "send an event to the function in a running guest"},
     {"ctl", control_ctl_main, "ask a hostvmm that was started with --api-sock"},
     {"audit", control_audit_main, "look for what the clones of a snapshot share"},
+    {"api", api_main, "serve the control API, as Firecracker's clients know it, for one guest"},
     {"doctor", control_doctor_main, "say what this machine can do and, if it cannot, why"},
     {"version", command_version, "print the version"},
     {"help", command_help, "print this"},
-    {"api", api_main, "serve the control API, as Firecracker's clients know it, for one guest"},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
@@ -110,11 +113,11 @@ int main(int argc, char **argv)
         name = "help";
     if (strcmp(name, "--version") == 0)
         name = "version";
+    if (strncmp(name, "--", 2) == 0) /* Firecracker's way to start it */
+        return api_main(argc, argv);
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         if (strcmp(commands[i].name, name) == 0)
             return commands[i].main(argc - 1, argv + 1);
-    if (strncmp(name, "--", 2) == 0) /* Firecracker's way to start it */
-        return api_main(argc, argv);
     log_error("%s%s; `hostvmm help` lists the commands", *name ? "unknown command " : "want a command", name);
     return HOSTVMM_EXIT_USAGE;
 }

@@ -17,6 +17,7 @@
 #include "agent/base/fd.h"
 #include "agent/base/log.h"
 #include "hostvmm/exit.h"
+#include "hostvmm/logs.h"
 #include "hostvmm/run.h"
 #include "hostvmm/snapshot/snapshot.h"
 
@@ -28,9 +29,11 @@ static struct {
     char console[CONFIG_PATH_MAX + 1];
     char control[CONFIG_PATH_MAX + 1];
     char timeline[CONFIG_PATH_MAX + 1];
+    char log[CONFIG_PATH_MAX + 1];
+    char metrics[CONFIG_PATH_MAX + 1];
     char hostname[CONFIG_NAME_MAX + 1];
     char log_name[32];
-} own;
+} own = {.log_name = "hostvmm"};
 
 static int expand(const char **text, unsigned clone, char *to, size_t capacity)
 {
@@ -62,6 +65,10 @@ static int make_own(struct config *config, unsigned clone)
     if (error == 0)
         error = expand(&config->timeline, clone, own.timeline, sizeof own.timeline);
     if (error == 0)
+        error = expand(&config->log, clone, own.log, sizeof own.log);
+    if (error == 0)
+        error = expand(&config->metrics, clone, own.metrics, sizeof own.metrics);
+    if (error == 0)
         error = expand(&config->hostname, clone, own.hostname, sizeof own.hostname);
     if (error == 0)
         error = expand_in_place(config->vsock_path, clone, sizeof config->vsock_path);
@@ -77,11 +84,13 @@ static int make_own(struct config *config, unsigned clone)
 
 static int run_clone(struct config *config, const struct timeline *timeline, unsigned clone)
 {
-    return make_own(config, clone) ? HOSTVMM_EXIT_USAGE : run_guest(config, timeline, &snapshot);
+    if (make_own(config, clone))
+        return HOSTVMM_EXIT_USAGE;
+    return logs_begin(config, own.log_name) ? HOSTVMM_EXIT_HOST : run_guest(config, timeline, &snapshot);
 }
 
 /* In the child: it must not outlive us, and standard input cannot be everybody's. */
-static void become_clone(pid_t parent, unsigned clone, const sigset_t *before)
+static void become_clone(const struct config *config, pid_t parent, unsigned clone, const sigset_t *before)
 {
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
@@ -90,7 +99,8 @@ static void become_clone(pid_t parent, unsigned clone, const sigset_t *before)
     if (null < 0 || dup2(null, 0) < 0)
         _exit(HOSTVMM_EXIT_HOST);
     (void)snprintf(own.log_name, sizeof own.log_name, "hostvmm clone %u", clone);
-    log_setup(own.log_name, LOG_LEVEL_INFO, 2);
+    if (logs_begin(config, own.log_name))
+        _exit(HOSTVMM_EXIT_HOST);
     (void)sigprocmask(SIG_SETMASK, before, NULL);
 }
 
@@ -101,7 +111,7 @@ static int start_clones(struct config *config, const struct timeline *timeline, 
     for (unsigned i = 0; i < config->clones; i++) {
         clones[i] = fork();
         if (clones[i] == 0) {
-            become_clone(parent, i + 1, before);
+            become_clone(config, parent, i + 1, before);
             exit(run_clone(config, timeline, i + 1));
         }
         if (clones[i] < 0) {

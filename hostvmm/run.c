@@ -8,7 +8,7 @@
  *
  * A first SIGINT, SIGTERM or SIGHUP asks the guest's agent to power off, and sets a limit to how long that
  * may take; when there is nobody to ask, when the limit passes, or at a second signal, the guest is stopped
- * at once.
+ * at once. A paused guest goes on for it; one that has never run is stopped.
  */
 #include "hostvmm/run.h"
 
@@ -26,6 +26,7 @@
 #include "hostvmm/control/shutdown.h"
 #include "hostvmm/exit.h"
 #include "hostvmm/machine.h"
+#include "hostvmm/operations.h"
 #include "hostvmm/snapshot/rehearsal.h"
 #include "hostvmm/snapshot/resumption.h"
 #include "hostvmm/snapshots.h"
@@ -45,6 +46,7 @@ struct run {
     struct loop_source limit;
     struct control_shutdown shutdown;
     struct snapshots snapshots;
+    struct operations operations;
     struct resumption resumption;
     struct rehearsal rehearsal;
     struct uniqueness uniqueness;
@@ -98,17 +100,30 @@ static void write_timeline(struct run *self)
         log_error("cannot write the timeline to %s: %s", self->config->timeline, strerror(-error));
 }
 
-static void stop_with(struct run *self, int code)
+static void stop_with(void *context, int code)
 {
+    struct run *self = context;
     self->code = code;
     self->stopped = true;
     vm_end(&self->machine.vm, VM_END_STOPPED);
 }
 
-/* A snapshot was made that the guest does not outlive, or was to be. */
-static void on_last_snapshot(void *context, int code)
+/* ---- the last snapshot, that the guest does not outlive ---- */
+
+static void on_last_snapshot(void *context, int code, const struct capture_result *result)
 {
+    (void)result;
     stop_with(context, code);
+}
+
+static void take_last_snapshot(struct run *self)
+{
+    struct capture_request request = {.checkpoint = true, .stop = true};
+    if ((size_t)snprintf(request.out, sizeof request.out, "%s", self->config->out) >= sizeof request.out)
+        log_error("--out: the path is too long");
+    else if (snapshots_take(&self->snapshots, &request, on_last_snapshot, self) == 0)
+        return;
+    stop_with(self, HOSTVMM_EXIT_HOST);
 }
 
 /* ---- stages ---- */
@@ -133,7 +148,7 @@ static void say_ready(struct run *self, bool ready)
     if (self->config->command != CONFIG_SNAPSHOT)
         return;
     if (ready)
-        snapshots_take_last(&self->snapshots, self->config->out);
+        take_last_snapshot(self);
     else
         stop_with(self, HOSTVMM_EXIT_FUNCTION);
 }
@@ -233,6 +248,10 @@ static void on_asked(void *context, int error)
 static void begin_shutdown(struct run *self)
 {
     int fd;
+    if (!operations_go_on(&self->operations)) {
+        stop_at_once(self, "the guest has not started");
+        return;
+    }
     if (!self->machine.has_vsock) {
         stop_at_once(self, "without --vsock the guest cannot be asked to shut down");
         return;
@@ -264,6 +283,66 @@ static void on_signal(void *context, uint32_t events)
     self->stop_signal = number;
     log_info("%s: asking the guest to power off; once more stops it at once", strsignal(number));
     begin_shutdown(self);
+}
+
+/* ---- what the operator asks for ---- */
+
+static int start_guest(struct run *self)
+{
+    const int error = self->machine.origin ? begin_resumption(self) : 0;
+    self->timeline.running_ns = clock_monotonic_ns();
+    operations_started(&self->operations);
+    /* Point of no return: from here on the guest runs, and what it writes is read. */
+    return error ? error : vm_start(&self->machine.vm);
+}
+
+static int on_start_asked(void *context)
+{
+    struct run *self = context;
+    machine_release(&self->machine);
+    const int error = start_guest(self);
+    if (error)
+        stop_with(self, HOSTVMM_EXIT_HOST);
+    return error;
+}
+
+static const char *why_busy(void *context)
+{
+    const struct run *self = context;
+    if (self->stop_signal)
+        return "the guest is being shut down";
+    return self->resuming ? "the clone is not unique yet" : NULL;
+}
+
+static void on_shutdown_asked(void *context)
+{
+    struct run *self = context;
+    if (self->stop_signal)
+        return; /* it has been asked */
+    self->stop_signal = SIGTERM;
+    log_info("asking the guest to power off");
+    begin_shutdown(self);
+}
+
+static const struct operations_guest operated_guest = {
+    .start = on_start_asked,
+    .busy = why_busy,
+    .shutdown = on_shutdown_asked,
+    .stop = stop_with,
+    .on_signal = on_signal,
+};
+
+static void init_operations(struct run *self)
+{
+    struct operations *operations = &self->operations;
+    operations->config = self->config;
+    operations->machine = &self->machine;
+    operations->snapshots = &self->snapshots;
+    operations->timeline = &self->timeline;
+    operations->uniqueness = &self->uniqueness;
+    operations->guest = &operated_guest;
+    operations->context = self;
+    operations_init(operations);
 }
 
 /* Descriptors of the loop. Before threads: they inherit the blocked signals. */
@@ -306,13 +385,11 @@ static int serve(struct run *self)
 {
     if (!self->machine.made.agent && !self->machine.origin && self->machine.has_vsock)
         virtio_vsock_open_gate(&self->machine.vsock); /* not our init: nobody will say when it listens */
-    int error = self->machine.origin ? begin_resumption(self) : 0;
-    self->timeline.running_ns = clock_monotonic_ns();
-    /* Point of no return: from here on the guest runs, and what it writes is read. */
-    if (error == 0)
-        error = vm_start(&self->machine.vm);
-    if (error == 0)
-        error = loop_run(&self->loop);
+    int error = self->config->paused ? machine_hold(&self->machine) : start_guest(self);
+    while (error >= 0 && !self->loop.stopped)
+        error = operations_stands(&self->operations) ? operations_stand(&self->operations)
+                                                     : loop_run_once(&self->loop, -1);
+    error = error < 0 ? error : 0;
     if (error)
         log_error("the event loop failed: %s", strerror(-error));
     vm_stop(&self->machine.vm);
@@ -356,16 +433,19 @@ int run_guest(const struct config *config, const struct timeline *timeline, stru
     run.signal_fd = run.stage_fd = run.limit_fd = -1;
     run.loop.epoll_fd = run.loop.stop_fd = -1; /* close_loop comes even when open_loop did not */
     control_shutdown_init(&run.shutdown);
-    snapshots_init(&run.snapshots, &run.machine, &run.loop, config->hooks_ms, on_last_snapshot, &run);
+    snapshots_init(&run.snapshots, &run.machine, &run.loop, config->hooks_ms);
+    init_operations(&run);
     resumption_init(&run.resumption, &run.machine, &run.loop);
     rehearsal_init(&run.rehearsal);
     int code = uniqueness_init(&run.uniqueness, config) ? HOSTVMM_EXIT_INPUT : 0;
     if (code == 0)
         code = build(&run, snapshot);
-    if (code == 0 && config->control && snapshots_listen(&run.snapshots, config->control))
+    run.operations.signal_fd = run.signal_fd;
+    if (code == 0 && operations_open(&run.operations, &run.loop))
         code = HOSTVMM_EXIT_HOST;
     if (code == 0)
         code = serve(&run);
+    operations_fini(&run.operations);
     snapshots_fini(&run.snapshots);
     resumption_fini(&run.resumption);
     uniqueness_fini(&run.uniqueness);

@@ -1,32 +1,40 @@
 /*
  * The snapshots of a running guest: the one that `hostvmm snapshot` takes when the function is ready, and
- * those that are asked for through the control socket.
+ * those that its operator asks for. What became of each is said and counted.
  */
 #ifndef HOSTVMM_SNAPSHOTS_H
 #define HOSTVMM_SNAPSHOTS_H
 
-#include "hostvmm/control/operator.h"
 #include "hostvmm/snapshot/capture.h"
 
-/* One has been taken that the guest does not outlive, or could not be. Then `code` is for the process. */
-typedef void snapshots_stop(void *context, int code);
+/* `code`: an exit code. */
+typedef void snapshots_done(void *context, int code, const struct capture_result *result);
+
+/* Of all that this guest's life has seen. */
+struct snapshots_counts {
+    uint64_t taken;
+    uint64_t failed;
+    uint64_t pause_ns; /* the guest stood still, in all */
+    uint64_t last_pause_ns;
+    uint64_t disk_bytes;
+};
 
 struct snapshots {
     struct capture capture;
-    struct operator_server control;
-    bool listening;
+    struct snapshots_counts counts;
     uint32_t hooks_ms;
-    bool stops; /* the one under way ends the guest */
-    snapshots_stop *stop;
+    snapshots_done *done;
     void *context;
 };
 
 void snapshots_init(struct snapshots *snapshots, struct machine *machine, struct loop *loop,
-                    uint32_t hooks_ms, snapshots_stop *stop, void *context);
-/* Serve the control socket at `path`. 0 or -errno, logged. */
-int snapshots_listen(struct snapshots *snapshots, const char *path);
-/* Take the one that ends the guest; `stop` will be called. */
-void snapshots_take_last(struct snapshots *snapshots, const char *out);
+                    uint32_t hooks_ms);
+/* Take one; hooks_ms of `request` is ours. 0: `done` will be called, perhaps before this returns. -EBUSY one is
+ * under way. */
+int snapshots_take(struct snapshots *snapshots, const struct capture_request *request, snapshots_done *done,
+                   void *context);
+/* A result as an exit code. */
+int snapshots_code(const struct capture_result *result);
 void snapshots_fini(struct snapshots *snapshots);
 
 #endif

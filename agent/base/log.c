@@ -10,6 +10,7 @@
 static const char *log_program = "rekindle";
 static enum log_level log_most = LOG_LEVEL_INFO;
 static int log_fd = STDERR_FILENO;
+static log_sink *log_other;
 
 static const char *const level_names[] = {
     [LOG_LEVEL_ERROR] = "error",
@@ -25,14 +26,26 @@ void log_setup(const char *program, enum log_level most, int fd)
     log_fd = fd;
 }
 
+void log_set_most(enum log_level most)
+{
+    __atomic_store_n(&log_most, most, __ATOMIC_RELAXED);
+}
+
+void log_to(log_sink *sink)
+{
+    __atomic_store_n(&log_other, sink, __ATOMIC_RELEASE);
+}
+
 void log_write(enum log_level level, const char *format, ...)
 {
-    if (level > log_most)
+    if (level > __atomic_load_n(&log_most, __ATOMIC_RELAXED))
         return;
     const int saved_errno = errno; /* callers log between a failure and their use of errno */
+    log_sink *other = __atomic_load_n(&log_other, __ATOMIC_ACQUIRE);
     char line[LOG_LINE_MAX];
     const char *name = level_names[level];
-    int used = snprintf(line, sizeof line, "%s: %s%s", log_program, name ? name : "", name ? ": " : "");
+    int used =
+        other ? 0 : snprintf(line, sizeof line, "%s: %s%s", log_program, name ? name : "", name ? ": " : "");
     if (used < 0 || (size_t)used >= sizeof line - 1)
         used = 0;
     va_list arguments;
@@ -42,6 +55,12 @@ void log_write(enum log_level level, const char *format, ...)
     size_t length = (size_t)used + (body > 0 ? (size_t)body : 0);
     if (length > sizeof line - 1)
         length = sizeof line - 1;
+    if (other) {
+        line[length] = '\0';
+        other(level, log_program, line);
+        errno = saved_errno;
+        return;
+    }
     line[length] = '\n';
     ssize_t written;
     do {

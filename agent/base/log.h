@@ -16,6 +16,15 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
  * LOG_LEVEL_INFO, fd 2. */
 void log_setup(const char *program, enum log_level most, int fd);
 
+/* From now on up to this level. Any thread. */
+void log_set_most(enum log_level most);
+/*
+ * Hand each message, as text without a newline, to `sink` instead; NULL: to the descriptor again. For the
+ * caller's own form of lines: it writes them itself, on whatever thread the message is of.
+ */
+typedef void log_sink(enum log_level level, const char *program, const char *message);
+void log_to(log_sink *sink);
+
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...) log_write(LOG_LEVEL_ERROR, __VA_ARGS__)

@@ -35,6 +35,7 @@ static const char usage[] =
     "  --parent DIR     only what changed since that snapshot\n"
     "  --no-checkpoint  now, whatever the guest is doing, without its agent's consent\n"
     "  --stop           the guest does not go on after it\n"
+    "  --pause          it stands still after it\n"
     "  --wait MS        how long it may take (120000)\n"
     "  --json           print the answer as JSON\n";
 
@@ -44,6 +45,7 @@ struct ask {
     const char *parent;
     bool no_checkpoint;
     bool stop;
+    bool pause;
     bool json;
     uint64_t wait_ms;
     char out_path[OPERATOR_PATH_MAX_BYTES + 1];
@@ -54,10 +56,15 @@ struct ask {
 /* ---- command line ---- */
 
 static const struct option long_options[] = {
-    {"control", required_argument, NULL, 'c'}, {"out", required_argument, NULL, 'o'},
-    {"parent", required_argument, NULL, 'p'},  {"no-checkpoint", no_argument, NULL, 'n'},
-    {"stop", no_argument, NULL, 's'},          {"wait", required_argument, NULL, 'w'},
-    {"json", no_argument, NULL, 'j'},          {NULL, 0, NULL, 0},
+    {"control", required_argument, NULL, 'c'},
+    {"out", required_argument, NULL, 'o'},
+    {"parent", required_argument, NULL, 'p'},
+    {"no-checkpoint", no_argument, NULL, 'n'},
+    {"stop", no_argument, NULL, 's'},
+    {"wait", required_argument, NULL, 'w'},
+    {"json", no_argument, NULL, 'j'},
+    {"pause", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
 };
 
 static int take_wait(struct ask *ask, const char *text)
@@ -89,6 +96,8 @@ static int take_option(struct ask *ask, int code)
         return ask->no_checkpoint = true, 0;
     case 's':
         return ask->stop = true, 0;
+    case 'h':
+        return ask->pause = true, 0;
     case 'j':
         return ask->json = true, 0;
     case 'w':
@@ -137,6 +146,10 @@ static int parse(struct ask *ask, int argc, char **argv)
     }
     if (!ask->control || !ask->out) {
         log_error("snapshot: --control and --out are needed");
+        return -EINVAL;
+    }
+    if (ask->stop && ask->pause) {
+        log_error("snapshot: --stop and --pause: give one of them");
         return -EINVAL;
     }
     if (make_absolute("out", ask->out, ask->out_path) < 0)
@@ -273,9 +286,13 @@ int control_snapshot_main(int argc, char **argv)
         return HOSTVMM_EXIT_USAGE;
     }
     const uint64_t deadline_ns = clock_monotonic_ns() + ask.wait_ms * NS_PER_MS;
-    const int size = snprintf(line, sizeof line, "snapshot\tout=%s%s%s\tcheckpoint=%s\tthen=%s\n",
-                              ask.out_path, ask.parent ? "\tparent=" : "", ask.parent_path,
-                              ask.no_checkpoint ? "no" : "yes", ask.stop ? "stop" : "run");
+    /* What is not asked for is the guest's to say: a paused one is saved as it stands and stays so. */
+    const int size =
+        snprintf(line, sizeof line, "snapshot\tout=%s%s%s%s%s\n", ask.out_path, ask.parent ? "\tparent=" : "",
+                 ask.parent_path, ask.no_checkpoint ? "\tcheckpoint=no" : "",
+                 ask.stop    ? "\tthen=stop"
+                 : ask.pause ? "\tthen=pause"
+                             : "");
     int fd = connect_to(ask.control, ask.wait_ms);
     if (fd < 0)
         return HOSTVMM_EXIT_HOST;

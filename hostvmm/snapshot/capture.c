@@ -18,7 +18,8 @@ static void end(struct capture *capture)
     saver_fini(&capture->saver);
     snapshot_close(&capture->parent);
     state_writer_fini(&capture->parts);
-    lifeline_fini(&capture->lifeline);
+    if (!capture->quiesced)
+        lifeline_fini(&capture->lifeline);
     uniqueness_fini(&capture->uniqueness);
     capture->busy = false;
     capture->done(capture->context, &capture->result);
@@ -39,7 +40,8 @@ static void on_resumed(void *context, const struct lifeline_outcome *outcome)
     if (outcome->error && capture->result.error == 0) {
         capture->result.error = outcome->error;
         (void)snprintf(capture->result.why, sizeof capture->result.why,
-                       "the snapshot is made, but the guest's function did not go on: %s", outcome->why);
+                       "%sthe guest's function did not go on: %s",
+                       capture->request.hold ? "" : "the snapshot is made, but ", outcome->why);
     }
     end(capture);
 }
@@ -128,21 +130,35 @@ static void measure(struct capture *capture)
     capture->result.disk_bytes = snapshot_disk_bytes(&made);
 }
 
+static int hold(struct machine *machine)
+{
+    vm_pause(&machine->vm);
+    return machine_hold(machine);
+}
+
+static void release(struct machine *machine)
+{
+    machine_release(machine);
+    vm_go_on(&machine->vm);
+}
+
 static void pause_and_take(struct capture *capture)
 {
     struct machine *machine = capture->machine;
+    const struct capture_request *request = &capture->request;
     const uint64_t from = clock_monotonic_ns();
-    vm_pause(&machine->vm);
-    int error = machine_hold(machine);
+    bool held = !request->still; /* and to be let go by us */
+    int error = held ? hold(machine) : 0;
     if (error)
         fail(capture, error, "a drive cannot be flushed");
     if (error == 0)
         error = capture->result.error = take(capture);
-    if (error == 0 && !capture->request.stop)
+    if (error == 0 && !request->stop)
         track(capture);
-    machine_release(machine);
-    if (error || !capture->request.stop)
-        vm_go_on(&machine->vm);
+    if (held && (error || (!request->stop && !request->hold))) {
+        release(machine);
+        held = false;
+    }
     capture->result.pause_ns = clock_monotonic_ns() - from;
     if (error == 0)
         error = capture->result.error = saver_finish(&capture->saver, &capture->parts, capture->result.why);
@@ -150,9 +166,10 @@ static void pause_and_take(struct capture *capture)
         machine->has_last = false; /* what was logged since is against nothing */
     else
         measure(capture);
-    if (error && capture->request.stop)
-        vm_go_on(&machine->vm);
-    if (capture->request.checkpoint && (error || !capture->request.stop))
+    if (error && held)
+        release(machine);
+    capture->quiesced = capture->quiesced || (error == 0 && request->hold && request->checkpoint);
+    if (request->checkpoint && (error || (!request->stop && !request->hold)))
         resume(capture);
     else
         end(capture);
@@ -213,7 +230,7 @@ void capture_init(struct capture *capture, struct machine *machine, struct loop 
     /* The rest is large, and set when there is something to do. */
     capture->machine = machine;
     capture->loop = loop;
-    capture->busy = false;
+    capture->busy = capture->quiesced = false;
 }
 
 static void prepare(struct capture *capture)
@@ -225,7 +242,8 @@ static void prepare(struct capture *capture)
     capture->saver.changed = NULL;
     capture->parent.layer_count = 0;
     capture->parent.file = NULL;
-    lifeline_init(&capture->lifeline, capture->loop);
+    if (!capture->quiesced)
+        lifeline_init(&capture->lifeline, capture->loop);
     state_writer_init(&capture->parts);
 }
 
@@ -244,7 +262,7 @@ int capture_begin(struct capture *capture, const struct capture_request *request
         error = saver_begin(&capture->saver, request->out, capture->result.why);
     capture->result.error = error;
     capture->saver.made.machine = capture->machine->made;
-    capture->saver.made.consented = request->checkpoint;
+    capture->saver.made.consented = request->checkpoint || capture->quiesced;
     if (error == 0 && request->checkpoint) {
         error = ask_agent(capture);
         if (error)
@@ -258,8 +276,27 @@ int capture_begin(struct capture *capture, const struct capture_request *request
     return 0;
 }
 
+int capture_go_on(struct capture *capture, capture_done *done, void *context)
+{
+    if (capture->busy)
+        return -EBUSY;
+    if (!capture->quiesced)
+        return -EALREADY;
+    prepare(capture);
+    capture->busy = true;
+    capture->quiesced = false;
+    capture->request.hold = true;
+    capture->done = done;
+    capture->context = context;
+    resume(capture);
+    return 0;
+}
+
 void capture_fini(struct capture *capture)
 {
+    if (capture->quiesced)
+        lifeline_fini(&capture->lifeline);
+    capture->quiesced = false;
     if (!capture->busy)
         return;
     capture->busy = false;

@@ -6,6 +6,9 @@
  *
  * The guest is paused only between the second and the third arrow. A failure anywhere lets the guest go on,
  * and leaves nothing behind.
+ *
+ * With `hold` it stays paused, and its agent, if that was asked to quiesce, waits until capture_go_on. A guest
+ * that stands still already is saved as it is and stays so, whatever happens.
  */
 #ifndef HOSTVMM_SNAPSHOT_CAPTURE_H
 #define HOSTVMM_SNAPSHOT_CAPTURE_H
@@ -20,6 +23,8 @@ struct capture_request {
     char parent[CONFIG_PATH_MAX + 1]; /* empty: a full snapshot */
     bool checkpoint;                  /* with the agent's consent */
     bool stop;                        /* the guest does not go on */
+    bool hold;                        /* it is left paused */
+    bool still;                       /* it is paused already: no checkpoint, no hold */
     uint32_t hooks_ms;                /* for the function's hooks */
 };
 
@@ -44,6 +49,7 @@ struct capture {
     struct state_writer parts;
     struct capture_result result;
     bool busy;
+    bool quiesced; /* the guest is held, and its agent waits to be told to go on */
     capture_done *done;
     void *context;
 };
@@ -52,6 +58,9 @@ void capture_init(struct capture *capture, struct machine *machine, struct loop 
 /* 0: `done` will be called, perhaps before this returns. -EBUSY one is under way. */
 int capture_begin(struct capture *capture, const struct capture_request *request, capture_done *done,
                   void *context);
+/* The guest that was held runs again: tell its agent, if that waits. As capture_begin; without an agent that
+ * waits, -EALREADY. */
+int capture_go_on(struct capture *capture, capture_done *done, void *context);
 void capture_fini(struct capture *capture);
 
 #endif

@@ -1,4 +1,4 @@
-/* The server's socket: its request line, and clients that come, wait, misbehave and go away. */
+/* The server's socket and inherited connection: clients that come, wait, misbehave and go away. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,18 +21,34 @@ static char directory[64];
 static char path[96];
 static struct loop loop;
 static struct operator_server operator_;
-static struct operator_snapshot asked;
+static struct operator_request asked;
 static int asked_count;
 static bool answer_at_once;
 static int clients[OPERATOR_CLIENTS_MAX + 1];
+static int inherited; /* our end of it */
+static int hung_up_count;
 
-static void on_snapshot(void *context, const struct operator_snapshot *request)
+static void on_request(void *context, const struct operator_request *request)
 {
     assert_ptr_equal(context, &asked);
     asked = *request;
     asked_count++;
     if (answer_at_once)
         operator_answer(&operator_, true, 0, "\"pause_ns\":5");
+}
+
+static void on_hung_up(void *context)
+{
+    assert_ptr_equal(context, &asked);
+    hung_up_count++;
+}
+
+static const struct operator_ops ops = {.request = on_request, .hung_up = on_hung_up};
+
+static void expect_out(const char *path_asked_for)
+{
+    assert_int_equal(asked.verb, OPERATOR_SNAPSHOT);
+    assert_string_equal(operator_value(&asked, OPERATOR_OUT), path_asked_for);
 }
 
 static int setup(void **state)
@@ -47,8 +63,10 @@ static int setup(void **state)
         clients[i] = -1;
     asked_count = 0;
     answer_at_once = false;
-    operator_init(&operator_, &loop);
-    return operator_open(&operator_, path, on_snapshot, &asked);
+    hung_up_count = 0;
+    inherited = -1;
+    operator_init(&operator_, &loop, &ops, &asked);
+    return operator_open(&operator_, path);
 }
 
 static int teardown(void **state)
@@ -56,6 +74,7 @@ static int teardown(void **state)
     (void)state;
     for (unsigned i = 0; i <= OPERATOR_CLIENTS_MAX; i++)
         fd_close(&clients[i]);
+    fd_close(&inherited);
     operator_fini(&operator_);
     loop_fini(&loop);
     return rmdir(directory); /* fails when anything was left behind */
@@ -103,74 +122,7 @@ static void expect_silence(int i)
     assert_int_equal(errno, EAGAIN);
 }
 
-/* ---- the line
- * ------------------------------------------------------------------------------------------------ */
-
-static int parse(const char *line, struct operator_snapshot *request)
-{
-    char why[OPERATOR_WHY_BYTES] = "";
-    const int error = operator_parse(line, strlen(line), request, why);
-    assert_int_equal(error != 0, why[0] != '\0');
-    return error;
-}
-
-static void test_lines(void **state)
-{
-    (void)state;
-    struct operator_snapshot request;
-    assert_int_equal(parse("snapshot\tout=/a b", &request), 0);
-    assert_string_equal(request.out, "/a b");
-    assert_string_equal(request.parent, "");
-    assert_true(request.checkpoint && !request.stop);
-    assert_int_equal(parse("snapshot\tthen=stop\tcheckpoint=no\tparent=/p=q\tout=/o", &request), 0);
-    assert_string_equal(request.parent, "/p=q");
-    assert_true(!request.checkpoint && request.stop);
-}
-
-static void test_bad_lines(void **state)
-{
-    (void)state;
-    static const char *const bad[] = {
-        "",
-        "snap",
-        "snapshots\tout=/o",
-        "snapshot",
-        "snapshot\t",
-        "snapshot\tout=",
-        "snapshot\tout=relative",
-        "snapshot\tout=/o\tout=/o",
-        "snapshot\tout=/o\t",
-        "snapshot\tout=/o\tparent=x",
-        "snapshot\tout=/o\tcheckpoint=maybe",
-        "snapshot\tout=/o\tcheckpoint=yes\tcheckpoint=yes",
-        "snapshot\tout=/o\tthen=",
-        "snapshot\tout=/o\tthen=stop\tthen=run",
-        "snapshot\tout=/o\tsurprise=1",
-        "snapshot\tout=/o\x1b",
-        "snapshot out=/o",
-    };
-    struct operator_snapshot request;
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        if (parse(bad[i], &request) != -EINVAL)
-            fail_msg("'%s' was taken", bad[i]);
-}
-
-static void test_long_path(void **state)
-{
-    (void)state;
-    struct operator_snapshot request;
-    char line[OPERATOR_PATH_MAX_BYTES + 32];
-    const int start = snprintf(line, sizeof line, "snapshot\tout=/");
-    memset(line + start, 'x', OPERATOR_PATH_MAX_BYTES);
-    line[start + OPERATOR_PATH_MAX_BYTES - 1] = '\0';
-    assert_int_equal(parse(line, &request), 0);
-    line[start + OPERATOR_PATH_MAX_BYTES - 1] = 'x';
-    line[start + OPERATOR_PATH_MAX_BYTES] = '\0';
-    assert_int_equal(parse(line, &request), -EINVAL);
-}
-
-/* ---- clients
- * ------------------------------------------------------------------------------------------------- */
+/* ---- clients ---- */
 
 static void test_request_and_answer(void **state)
 {
@@ -182,7 +134,7 @@ static void test_request_and_answer(void **state)
     assert_int_equal(asked_count, 0);
     ask(0, "t=/one\n");
     assert_int_equal(asked_count, 1);
-    assert_string_equal(asked.out, "/one");
+    expect_out("/one");
     expect_silence(0);
     operator_answer(&operator_, true, 0, "\"pause_ns\":5");
     expect_answer(0, "{\"ok\":true,\"pause_ns\":5}\n");
@@ -207,12 +159,12 @@ static void test_others_wait_in_order(void **state)
     operator_answer(&operator_, true, 0, "");
     expect_answer(0, "{\"ok\":true}\n");
     assert_int_equal(asked_count, 2);
-    assert_string_equal(asked.out, "/one");
+    expect_out("/one");
     expect_silence(2);
     answer_at_once = true; /* from within the call */
     operator_answer(&operator_, true, 0, "");
     assert_int_equal(asked_count, 3);
-    assert_string_equal(asked.out, "/two");
+    expect_out("/two");
     expect_answer(1, "true");
     expect_answer(2, "true");
 }
@@ -226,7 +178,7 @@ static void test_waiting_client_that_goes_away(void **state)
     fd_close(&clients[1]);
     turn();
     operator_answer(&operator_, true, 0, "");
-    assert_string_equal(asked.out, "/two");
+    expect_out("/two");
     assert_int_equal(asked_count, 2);
 }
 
@@ -292,8 +244,152 @@ static void test_answer_to_nobody(void **state)
     operator_answer(&operator_, true, 0, "");
 }
 
-/* ---- the path
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the inherited connection ---- */
+
+static void adopt(void)
+{
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+    inherited = pair[0];
+    assert_int_equal(operator_adopt(&operator_, pair[1]), 0);
+}
+
+static void tell(const char *text)
+{
+    assert_int_equal(fd_write_all(inherited, text, strlen(text)), 0);
+    turn();
+}
+
+static void expect_told(const char *text)
+{
+    char line[1024];
+    const ssize_t n = read(inherited, line, sizeof line - 1);
+    assert_true(n > 0);
+    line[n] = '\0';
+    assert_string_equal(line, text);
+}
+
+static void test_inherited_takes_one_after_the_other(void **state)
+{
+    (void)state;
+    adopt();
+    answer_at_once = true;
+    tell("pause\n");
+    assert_int_equal(asked.verb, OPERATOR_PAUSE);
+    expect_told("{\"ok\":true,\"pause_ns\":5}\n");
+    tell("res");
+    assert_int_equal(asked_count, 1);
+    tell("ume\n");
+    assert_int_equal(asked.verb, OPERATOR_RESUME);
+    expect_told("{\"ok\":true,\"pause_ns\":5}\n");
+    tell("nonsense\n");
+    char line[512];
+    assert_true(read(inherited, line, sizeof line) > 0);
+    assert_non_null(strstr(line, "\"code\":2}"));
+    tell("status\n");
+    assert_int_equal(asked.verb, OPERATOR_STATUS);
+    assert_int_equal(asked_count, 3);
+    assert_int_equal(hung_up_count, 0);
+}
+
+static void test_inherited_sends_ahead(void **state)
+{
+    (void)state;
+    adopt();
+    tell("pause\nstatus\nresume\nkil");
+    assert_int_equal(asked_count, 1);
+    for (enum operator_verb verb = OPERATOR_PAUSE; verb <= OPERATOR_STATUS; verb++) {
+        static const enum operator_verb order[] = {OPERATOR_PAUSE, OPERATOR_STATUS, OPERATOR_RESUME};
+        assert_int_equal(asked.verb, order[verb - OPERATOR_PAUSE]);
+        operator_answer(&operator_, true, 0, "");
+        turn();
+        expect_told("{\"ok\":true}\n");
+    }
+    assert_int_equal(asked_count, 3);
+    tell("l\n");
+    assert_int_equal(asked.verb, OPERATOR_KILL);
+}
+
+static void test_inherited_and_socket_take_turns(void **state)
+{
+    (void)state;
+    adopt();
+    tell("pause\n");
+    ask(0, "status\n");
+    tell("resume\n");
+    assert_int_equal(asked.verb, OPERATOR_PAUSE);
+    operator_answer(&operator_, true, 0, "");
+    turn();
+    assert_int_equal(asked.verb, OPERATOR_STATUS);
+    operator_answer(&operator_, true, 0, "");
+    expect_answer(0, "true");
+    assert_int_equal(asked.verb, OPERATOR_RESUME);
+}
+
+static void test_inherited_line_too_long_is_skipped(void **state)
+{
+    (void)state;
+    static char flood[OPERATOR_LINE_MAX_BYTES + 2];
+    adopt();
+    memset(flood, 'x', sizeof flood - 1);
+    tell(flood);
+    char line[512];
+    assert_true(read(inherited, line, sizeof line) > 0);
+    tell("\tpause\nstatus\n");
+    assert_int_equal(asked_count, 1);
+    assert_int_equal(asked.verb, OPERATOR_STATUS);
+}
+
+static void test_inherited_hang_up_is_told_once(void **state)
+{
+    (void)state;
+    adopt();
+    answer_at_once = true;
+    tell("status\n");
+    assert_int_equal(hung_up_count, 0);
+    fd_close(&inherited);
+    turn();
+    assert_int_equal(hung_up_count, 1);
+    assert_int_equal(asked_count, 1);
+}
+
+static void test_inherited_hang_up_during_a_request(void **state)
+{
+    (void)state;
+    adopt();
+    tell("pause\n");
+    fd_close(&inherited);
+    turn();
+    assert_int_equal(hung_up_count, 1);
+    operator_answer(&operator_, true, 0, "");
+    ask(0, "status\n");
+    assert_int_equal(asked.verb, OPERATOR_STATUS);
+}
+
+static void test_our_own_end_is_no_hang_up(void **state)
+{
+    (void)state;
+    adopt();
+    operator_fini(&operator_);
+    assert_int_equal(hung_up_count, 0);
+}
+
+static void test_what_cannot_be_inherited(void **state)
+{
+    (void)state;
+    int pair[2];
+    assert_int_equal(pipe(pair), 0);
+    assert_int_equal(operator_adopt(&operator_, pair[0]), -ENOTSOCK);
+    fd_close(&pair[1]);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
+    assert_int_equal(operator_adopt(&operator_, pair[0]), -EPROTOTYPE);
+    fd_close(&pair[1]);
+    assert_int_equal(operator_adopt(&operator_, socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), -ENOTCONN);
+    assert_int_equal(operator_adopt(&operator_, 1000), -EBADF);
+    assert_int_equal(hung_up_count, 0);
+}
+
+/* ---- the path ---- */
 
 static void test_paths(void **state)
 {
@@ -301,14 +397,14 @@ static void test_paths(void **state)
     static struct operator_server other;
     char long_path[200];
     log_setup("test", LOG_LEVEL_ERROR, -1);
-    operator_init(&other, &loop);
-    assert_int_equal(operator_open(&other, path, on_snapshot, NULL), -EADDRINUSE); /* served */
-    assert_int_equal(operator_open(&other, "", on_snapshot, NULL), -EINVAL);
+    operator_init(&other, &loop, &ops, NULL);
+    assert_int_equal(operator_open(&other, path), -EADDRINUSE); /* served */
+    assert_int_equal(operator_open(&other, ""), -EINVAL);
     memset(long_path, 'x', sizeof long_path);
     long_path[sizeof long_path - 1] = '\0';
-    assert_int_equal(operator_open(&other, long_path, on_snapshot, NULL), -ENAMETOOLONG);
-    assert_int_equal(operator_open(&other, directory, on_snapshot, NULL), -EADDRINUSE); /* no socket */
-    assert_int_equal(operator_open(&other, "/nowhere/at/all", on_snapshot, NULL), -ENOENT);
+    assert_int_equal(operator_open(&other, long_path), -ENAMETOOLONG);
+    assert_int_equal(operator_open(&other, directory), -EADDRINUSE); /* no socket */
+    assert_int_equal(operator_open(&other, "/nowhere/at/all"), -ENOENT);
     operator_fini(&other);
     log_setup("test", LOG_LEVEL_ERROR, 2);
     ask(0, "snapshot\tout=/still-served\n");
@@ -321,8 +417,8 @@ static void test_stale_socket_is_replaced(void **state)
     /* As a killed process leaves it: the file is there, nobody listens. */
     fd_close(&operator_.place.fd);
     operator_.listener.fd = -1;
-    operator_init(&operator_, &loop);
-    assert_int_equal(operator_open(&operator_, path, on_snapshot, &asked), 0);
+    operator_init(&operator_, &loop, &ops, &asked);
+    assert_int_equal(operator_open(&operator_, path), 0);
     ask(0, "snapshot\tout=/o\n");
     assert_int_equal(asked_count, 1);
 }
@@ -331,9 +427,6 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_lines),
-        TEST(test_bad_lines),
-        TEST(test_long_path),
         TEST(test_request_and_answer),
         TEST(test_failure_is_quoted),
         TEST(test_others_wait_in_order),
@@ -343,6 +436,14 @@ int main(void)
         TEST(test_too_many_clients),
         TEST(test_bad_requests_are_answered),
         TEST(test_answer_to_nobody),
+        TEST(test_inherited_takes_one_after_the_other),
+        TEST(test_inherited_sends_ahead),
+        TEST(test_inherited_and_socket_take_turns),
+        TEST(test_inherited_line_too_long_is_skipped),
+        TEST(test_inherited_hang_up_is_told_once),
+        TEST(test_inherited_hang_up_during_a_request),
+        TEST(test_our_own_end_is_no_hang_up),
+        TEST(test_what_cannot_be_inherited),
         TEST(test_paths),
         TEST(test_stale_socket_is_replaced),
     };

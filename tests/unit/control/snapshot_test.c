@@ -108,7 +108,7 @@ static void test_json(void **state)
 {
     (void)state;
     assert_int_equal(RUN("{\"ok\":true}\n", "--control", path, "--out", "/o", "--json"), HOSTVMM_EXIT_OK);
-    assert_string_equal(asked, "snapshot\tout=/o\tcheckpoint=yes\tthen=run\n");
+    assert_string_equal(asked, "snapshot\tout=/o\n");
     assert_string_equal(printed, "{\"ok\":true}\n");
 }
 
