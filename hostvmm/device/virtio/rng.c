@@ -5,8 +5,6 @@
 #include <linux/virtio_ids.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 #include "agent/base/fd.h"
 #include "hostvmm/snapshot/codec.h"
@@ -51,25 +49,23 @@ static void count(uint64_t *total, uint64_t more)
 static void on_timer(void *context, uint32_t events)
 {
     struct virtio_rng *rng = context;
-    uint64_t expired;
     (void)events;
-    (void)!read(rng->timer_fd, &expired, sizeof expired);
+    loop_timer_clear(rng->timer_fd);
     virtio_device_kick(&rng->device, REQUEST_QUEUE);
 }
 
 /* Look at the queue again after that time. */
 static void wait_for(struct virtio_rng *rng, uint64_t wait_ns)
 {
-    const struct itimerspec time = {.it_value = rate_timespec(wait_ns)};
     int error = 0;
     if (rng->timer_fd < 0) {
-        rng->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-        error = rng->timer_fd < 0 ? -errno
+        rng->timer_fd = loop_timer_open();
+        error = rng->timer_fd < 0 ? rng->timer_fd
                                   : loop_add(rng->loop, &rng->timer, rng->timer_fd, EPOLLIN, on_timer, rng);
         if (error)
             fd_close(&rng->timer_fd);
     }
-    if (error || timerfd_settime(rng->timer_fd, 0, &time, NULL) < 0)
+    if (error || loop_timer_arm(rng->timer_fd, wait_ns) < 0)
         virtio_device_broken(&rng->device, "the host has no timer for its limit");
 }
 
