@@ -182,7 +182,8 @@ void operations_started(struct operations *operations)
 
 bool operations_stands(const struct operations *operations)
 {
-    return operations->open && (operations->paused || operations->pause_wanted || !operations->started);
+    const bool stands = operations->paused || operations->pause_wanted || !operations->started;
+    return operations->open && stands && !vm_ended(&operations->machine->vm);
 }
 
 int operations_stand(struct operations *operations)
