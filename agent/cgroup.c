@@ -88,6 +88,7 @@ static int set_limits(struct cgroup *cgroup, bool lenient)
         {"memory.swap.max", "0", true}, /* a kernel without swap has no such file, and needs none */
         {"memory.oom.group", "1", lenient},
         {"pids.max", pids_max, lenient},
+        {"cpu.weight", CGROUP_CPU_WEIGHT, true}, /* without it a spinning function slows the agent down */
     };
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         const int error = write_file(cgroup, limits[i].name, limits[i].value);

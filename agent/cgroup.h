@@ -18,6 +18,9 @@
 
 #define CGROUP_DIRECTORY "/sys/fs/cgroup/function"
 #define CGROUP_PIDS_MAX  128
+/* Of the processor, beside the agent's 100, when both want it: however many threads the function has, the
+ * agent ends them in time. */
+#define CGROUP_CPU_WEIGHT "20"
 /* Memory kept from the function, for the kernel and the agent: 1/CGROUP_RESERVE_PART of all, at least this.
  */
 #define CGROUP_RESERVE_MIN_BYTES (8u << 20)

@@ -26,6 +26,7 @@
 #include "agent/cgroup.h"
 #include "agent/function/generation.h"
 #include "agent/handoff.h"
+#include "agent/isolate.h"
 #include "agent/net/net.h"
 #include "agent/parent.h"
 #include "agent/process.h"
@@ -50,6 +51,7 @@ static struct agent {
     struct loop loop;
     struct parent parent;
     struct cgroup cgroup;
+    struct isolate isolate;
     struct process process;
     struct session session;
     struct server server;
@@ -130,7 +132,10 @@ static int prepare_function(const struct options *options)
     if (guest && fd_write_file("/proc/self/oom_score_adj", "-1000") < 0)
         log_warn("cannot exempt the agent from the out-of-memory killer");
     process_init(&agent.process, options->function, cgroup, root);
-    return 0;
+    if (!guest)
+        return 0;
+    agent.process.isolate = &agent.isolate;
+    return isolate_init(&agent.isolate, agent.cgroup.memory_max_bytes);
 }
 
 /* The first identity of this guest; later ones come with a resume. */
@@ -195,6 +200,8 @@ static int serve(const struct options *options)
 int main(int count, char **arguments)
 {
     struct options options;
+    if (count == 1 && getpid() == 1 && strcmp(arguments[0], ISOLATE_REAPER) == 0)
+        isolate_reap();
     log_setup("agent", LOG_LEVEL_INFO, STDERR_FILENO);
     if (parse_options(&options, count, arguments) < 0) {
         log_error("usage: agent [--listen unix:PATH [--function DIR] [--cgroup DIR] [--run DIR] "
@@ -220,6 +227,8 @@ int main(int count, char **arguments)
         log_error("cannot go on: %s", strerror(-error));
     if (options.cgroup && agent.cgroup.loop)
         cgroup_fini(&agent.cgroup);
+    if (agent.process.isolate)
+        isolate_fini(&agent.isolate);
     fd_close(&agent.signal_fd);
     loop_fini(&agent.loop);
     parent_fini(&agent.parent);

@@ -32,7 +32,8 @@ enum { CHILD_CHANNEL_FD = 3, CHILD_REPORT_FD = 4, CHILD_FIRST_SPARE_FD = 5 };
 #define CHILD_EXIT_NO_START 127
 
 enum start_step {
-    STEP_SESSION = 1,
+    STEP_NAMESPACES = 1,
+    STEP_SESSION,
     STEP_DESCRIPTORS,
     STEP_LIMITS,
     STEP_DIRECTORY,
@@ -42,6 +43,7 @@ enum start_step {
 };
 
 static const char *const step_texts[] = {
+    [STEP_NAMESPACES] = "cannot enter its namespaces",
     [STEP_SESSION] = "cannot make its session",
     [STEP_DESCRIPTORS] = "cannot set up its descriptors",
     [STEP_LIMITS] = "cannot set its limits",
@@ -113,9 +115,11 @@ static int child_identity(const struct process *process)
 
 static struct start_report child_prepare(const struct process *process, const struct child_ends *ends)
 {
-    int error = setsid() < 0 ? -errno : 0;
+    int error = process->isolate ? isolate_join(process->isolate) : 0;
     if (error)
-        return (struct start_report){STEP_SESSION, error};
+        return (struct start_report){STEP_NAMESPACES, error};
+    if (setsid() < 0)
+        return (struct start_report){STEP_SESSION, -errno};
     /* The agent is exempt from the killer of last resort; its function must not be. */
     if (process->drop_privileges)
         (void)fd_write_file("/proc/self/oom_score_adj", "500");
@@ -232,12 +236,31 @@ static int open_all(struct process *process, int pairs[4][2])
  */
 static pid_t fork_into(const struct cgroup *cgroup)
 {
+    if (!cgroup)
+        return fork();
     const struct clone_args arguments = {
         .flags = CLONE_INTO_CGROUP,
         .exit_signal = SIGCHLD,
         .cgroup = (unsigned)cgroup->leaf_fd,
     };
     return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+}
+
+/* The same, in namespaces of its own if it has any. */
+static int fork_isolated(struct process *process, pid_t *pid)
+{
+    struct isolate *isolate = process->isolate;
+    int error = isolate ? isolate_start(isolate) : 0;
+    if (error == 0 && isolate)
+        error = isolate_births(isolate, true);
+    if (error)
+        return error;
+    *pid = fork_into(process->cgroup);
+    error = *pid < 0 ? -errno : 0;
+    const int back = *pid != 0 && isolate ? isolate_births(isolate, false) : 0;
+    if (back)
+        log_error("the agent's children are born among the function's: %s", strerror(-back));
+    return error;
 }
 
 uid_t process_user(const struct process *process)
@@ -257,13 +280,12 @@ int process_start(struct process *process, struct process_ends *ends)
     if (error)
         goto out;
     const struct child_ends child = {pairs[0][1], pairs[1][1], pairs[2][1], pairs[3][1]};
-    const pid_t pid = process->cgroup ? fork_into(process->cgroup) : fork();
+    pid_t pid = -1;
+    error = fork_isolated(process, &pid);
     if (pid == 0)
         child_main(process, &child);
-    if (pid < 0) {
-        error = -errno;
+    if (error)
         goto out;
-    }
     process->pid = pid;
     process->reaped = process->stopped = false;
     process->status = 0;
@@ -296,6 +318,8 @@ void process_kill(struct process *process)
             log_error("cannot kill the function's cgroup: %s", strerror(-error));
         cgroup_refresh(process->cgroup);
     }
+    if (process->isolate)
+        isolate_kill(process->isolate);
     /* Its session is its process group. Once it is reaped the number may be somebody else's. */
     if (process->pid > 0 && !process->reaped) {
         (void)kill(-process->pid, SIGKILL);
@@ -327,10 +351,14 @@ void process_reap(struct process *process)
             continue;
         if (pid <= 0)
             return;
+        if (process->isolate && isolate_is_over(process->isolate, pid))
+            continue;
         if (pid != process->pid)
             continue;
-        /* What it forked goes with it: without a cgroup, what has stayed in its session. */
-        if (!process->cgroup)
+        /* What it forked goes with it; without namespaces and a cgroup, what has stayed in its session. */
+        if (process->isolate)
+            isolate_kill(process->isolate);
+        else if (!process->cgroup)
             (void)kill(-pid, SIGKILL);
         process->reaped = true;
         process->status = status;
@@ -342,7 +370,8 @@ void process_reap(struct process *process)
 bool process_is_gone(const struct process *process)
 {
     const bool reaped = process->pid == 0 || process->reaped;
-    return reaped && (!process->cgroup || !process->cgroup->populated);
+    return reaped && (!process->cgroup || !process->cgroup->populated) &&
+           (!process->isolate || process->isolate->reaper == 0);
 }
 
 void process_forget(struct process *process)

@@ -5,7 +5,8 @@
  * no_new_privs, no supplementary groups, a minimal environment and no descriptor but 0, 1, 2 and its channel.
  * On a development machine without these (see main.c) what is missing is left out, as main has said.
  *
- * What it may ask of the kernel is bounded by confine.h: no vsock to the host, no namespaces, no mounts.
+ * What it may ask of the kernel is bounded by confine.h: no vsock to the host, no namespaces, no mounts. What it
+ * sees of the guest is made by isolate.h: a root of its own, and no process but its own. ISOLATION.md has all of it.
  */
 #ifndef AGENT_PROCESS_H
 #define AGENT_PROCESS_H
@@ -16,6 +17,7 @@
 
 #include "agent/cgroup.h"
 #include "agent/failure.h"
+#include "agent/isolate.h"
 
 #define FUNCTION_UID       1000
 #define FUNCTION_GID       1000
@@ -25,6 +27,7 @@
 struct process {
     const char *directory;   /* holds FUNCTION_PROGRAM; the working directory */
     struct cgroup *cgroup;   /* NULL: none */
+    struct isolate *isolate; /* NULL, as process_init sets it: it sees what the agent sees */
     bool drop_privileges;    /* become FUNCTION_UID */
     uint16_t api_port;       /* of the Runtime API, for the environment; 0: none */
     const char *connections; /* the directory of those held for it, for the environment; NULL: none */
@@ -54,7 +57,7 @@ gid_t process_group(const struct process *process);
 int process_start(struct process *process, struct process_ends *ends);
 
 void process_stop(struct process *process); /* SIGTERM */
-void process_kill(struct process *process); /* it and everything in its cgroup */
+void process_kill(struct process *process); /* it and everything in its cgroup and namespaces */
 void process_reap(struct process *process); /* after SIGCHLD */
 
 /* Freeze it and everything in its cgroup, or let it go on. 0 or -errno. Without a cgroup (a development
@@ -63,7 +66,7 @@ void process_reap(struct process *process); /* after SIGCHLD */
 int process_freeze(struct process *process, bool freeze);
 bool process_is_frozen(const struct process *process);
 
-/* Reaped, and nothing of it left in the cgroup: another may start. */
+/* Reaped, and nothing of it left in the cgroup or the namespaces: another may start. */
 bool process_is_gone(const struct process *process);
 void process_forget(struct process *process);
 

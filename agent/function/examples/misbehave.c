@@ -1,6 +1,7 @@
 /*
  * misbehave: does on request what a function must not do, to show that the agent survives it and says what
- * happened. The event is one line, "WHAT [NUMBER]"; the rows of `deeds` say what there is.
+ * happened. The event is one line, "WHAT [NUMBER or PATH]"; the rows of `deeds` say what there is.
+ * Those against the guest, and not the agent's protocol, are in misbehave_guest.c.
  *
  * A file "init-mode" next to the program holds one of "exit N", "crash", "abort", "hang", "fail", "silent" to
  * misbehave before the first event instead. Deeds on the channel itself go around the library, with the codec
@@ -8,33 +9,25 @@
  */
 #include <errno.h>
 #include <grp.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/ptrace.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "agent/base/fd.h"
 #include "agent/function/channel.h"
+#include "agent/function/examples/misbehave.h"
 #include "agent/function/function.h"
 #include "agent/proto/frame.h"
 
 static int channel_fd = -1;
 static char init_mode[64];
-
-struct call {
-    const struct function_event *event;
-    struct function_reply *reply;
-    unsigned long number;
-};
 
 static void hang(void)
 {
@@ -76,28 +69,6 @@ static int do_hang(struct call *call)
 {
     (void)call;
     hang();
-    return 0;
-}
-
-static int do_spin(struct call *call)
-{
-    (void)call;
-    for (volatile unsigned long turns = 0;; turns++)
-        ;
-    return 0;
-}
-
-static int do_leak(struct call *call)
-{
-    (void)call;
-    static char *volatile block; /* volatile: a compiler may leave out what nobody can see */
-    for (;;) {                   /* touched, or it would cost nothing; never freed */
-        block = malloc(1 << 20);
-        if (!block)
-            break;
-        memset(block, 'x', 1 << 20);
-    }
-    hang(); /* the address space ran out first: hold what there is */
     return 0;
 }
 
@@ -308,74 +279,33 @@ static int do_whoami(struct call *call)
                                  (int)getgid(), count, (int)getpid(), cgroup);
 }
 
-/* Ways out of what the function is given; the answer is how each of them failed. */
-static int do_escape(struct call *call)
-{
-    static const struct {
-        const char *name;
-        long number, first, second, third;
-    } ways[] = {
-        {"vsock", SYS_socket, AF_VSOCK, SOCK_STREAM, 0},
-        {"packet", SYS_socket, AF_PACKET, SOCK_RAW, 0},
-        {"io_uring", SYS_io_uring_setup, 1, 0, 0},
-        {"user namespace", SYS_unshare, CLONE_NEWUSER, 0, 0},
-        {"mount", SYS_mount, (long)(intptr_t) "none", (long)(intptr_t) "/tmp", (long)(intptr_t) "tmpfs"},
-        {"trace the agent", SYS_ptrace, PTRACE_SEIZE, 0, 0},
-        {"ports", SYS_ioperm, 0x5f0, 1, 1},
-        {"reboot", SYS_reboot, 0xfee1dead, 672274793, 0x4321fedc},
-    };
-    int error = 0;
-    for (size_t i = 0; i < sizeof ways / sizeof *ways && error == 0; i++) {
-        const long target = ways[i].number == SYS_ptrace ? (long)getppid() : ways[i].second;
-        errno = 0;
-        const long result = syscall(ways[i].number, ways[i].first, target, ways[i].third, 0L, 0L);
-        error = function_reply_printf(call->reply, "%s: %s\n", ways[i].name,
-                                      result >= 0 ? "succeeded" : strerror(errno));
-    }
-    return error;
-}
-
 static const struct deed {
     const char *name;
     int (*act)(struct call *call);
 } deeds[] = {
-    {"ok", do_ok},
-    {"crash", do_crash},
-    {"abort", do_abort},
-    {"exit", do_exit},
-    {"hang", do_hang},
-    {"spin", do_spin},
-    {"leak", do_leak},
-    {"fork", do_fork},
-    {"orphan", do_orphan},
-    {"twice", do_twice},
-    {"other", do_other},
-    {"large", do_large},
-    {"large-raw", do_large_raw},
-    {"answer", do_answer},
-    {"late", do_late},
-    {"flood", do_flood},
-    {"print", do_print},
-    {"garbage", do_garbage},
-    {"header", do_header},
-    {"half", do_half},
-    {"close", do_close},
-    {"fail", do_fail},
-    {"return", do_return},
-    {"whoami", do_whoami},
-    {"escape", do_escape},
+    {"ok", do_ok},           {"crash", do_crash},         {"abort", do_abort},
+    {"exit", do_exit},       {"hang", do_hang},           {"fork", do_fork},
+    {"orphan", do_orphan},   {"twice", do_twice},         {"other", do_other},
+    {"large", do_large},     {"large-raw", do_large_raw}, {"answer", do_answer},
+    {"late", do_late},       {"flood", do_flood},         {"print", do_print},
+    {"garbage", do_garbage}, {"header", do_header},       {"half", do_half},
+    {"close", do_close},     {"fail", do_fail},           {"return", do_return},
+    {"whoami", do_whoami},   {"leak", do_leak},           {"spin", do_spin},
+    {"fill", do_fill},       {"files", do_files},         {"descriptors", do_descriptors},
+    {"killall", do_killall}, {"read", do_read},           {"write", do_write},
+    {"list", do_list},       {"escape", do_escape},
 };
 
 static int handle(void *context, const struct function_event *event, struct function_reply *reply)
 {
     (void)context;
-    char text[64];
-    char name[sizeof text];
-    struct call call = {.event = event, .reply = reply};
+    char text[128];
+    char name[sizeof text], path[sizeof text] = "";
     snprintf(text, sizeof text, "%.*s", (int)(event->size < sizeof text ? event->size : sizeof text - 1),
              (const char *)event->data);
-    if (sscanf(text, "%63s %lu", name, &call.number) < 1)
+    if (sscanf(text, "%127s %127s", name, path) < 1)
         name[0] = '\0';
+    struct call call = {.event = event, .reply = reply, .number = strtoul(path, NULL, 10), .path = path};
     for (size_t i = 0; i < sizeof deeds / sizeof *deeds; i++)
         if (strcmp(deeds[i].name, name) == 0)
             return deeds[i].act(&call);
