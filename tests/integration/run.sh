@@ -6,13 +6,14 @@
 #   EXCEPT   and does not fit this one
 #
 # Each function `test_NAME` of a *.test.sh file is a test. It runs in a shell of its own (one.sh) with a scratch directory
-# and a time limit, and prints `ok NAME` or `not ok NAME: why`. The processes it left behind are killed, by their number.
+# and a time limit, and prints `ok NAME` or `not ok NAME: why`. The processes it left behind are killed, by their number. A line
+# `# limit-seconds: N` in a file sets another limit than the usual for its tests.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 build=$1
 match=${2:-*}
 except=${3:-}
-limit_seconds=120
+usual_limit_seconds=120
 
 names_of() { sed -n 's/^test_\([a-z0-9_]*\)() .*/\1/p' "$1"; }
 
@@ -52,6 +53,8 @@ for test in "$@"; do
     dir=$(mktemp -d /tmp/rekindle-test.XXXXXX) || exit 2
     chmod 755 "$dir"
     : >"$dir/pids"
+    limit_seconds=$(sed -n 's/^# limit-seconds: \([0-9]*\)$/\1/p' "$file")
+    limit_seconds=${limit_seconds:-$usual_limit_seconds}
     start=$(now_ms)
     timeout -k 5 "$limit_seconds" sh tests/integration/one.sh "$build" "$file" "$name" "$dir" >"$dir/out" 2>&1 </dev/null
     code=$?

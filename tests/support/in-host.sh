@@ -2,6 +2,7 @@
 # Run a command where VMs can run: on this machine, or in the emulated host with the build directory handed in.
 #
 # Usage: tests/support/in-host.sh BUILD SECONDS COMMAND...     the exit code is the command's; SECONDS is a time limit
+#   IN_HOST_OPTIONS   from the environment: more options of hostvmm/kvmhost/run, such as "--memory 4096"
 #
 # While the command runs, a line a second arrives on its standard input, which it may ignore. The emulated host needs
 # that: QEMU 7.2 can lose a timer's interrupt when a nested guest exits at that very moment (its processor thread and its
@@ -17,8 +18,8 @@ mkfifo -m 600 "$pipe" || exit 125
 # Opened for both, so that neither end waits for the other to open, nor dies of its end.
 exec 3<>"$pipe"
 rm -f "$pipe"
-# shellcheck disable=SC2046
-hostvmm/kvmhost/run --timeout "$seconds" $(tests/support/hand-in.sh "$build") -- "$@" <&3 3<&- &
+# shellcheck disable=SC2046,SC2086
+hostvmm/kvmhost/run ${IN_HOST_OPTIONS:-} --timeout "$seconds" $(tests/support/hand-in.sh "$build") -- "$@" <&3 3<&- &
 runner=$!
 trap 'kill -TERM $runner 2>/dev/null' INT TERM HUP
 while kill -0 $runner 2>/dev/null; do
