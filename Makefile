@@ -3,6 +3,7 @@
 #   make demo    boot a function in a microVM, send it an event, print the answer and the time each stage took
 #   make test    unit, fuzz and integration tests
 #   make check   format, static analysis, include arrows, sizes
+#   make fuzz    run the fuzz targets for long
 #   make prove   prove, for all inputs within bounds, what tests/proof states
 #   make bench   measure, print and write build/bench.json
 #   make all     build everything
@@ -451,18 +452,17 @@ $(eval $(call fuzz_target,sock_diag,tests/fuzz/sock_diag.c agent/resume/netlink.
 $(eval $(call fuzz_target,virtqueue,tests/fuzz/virtqueue.c hostvmm/device/virtio/queue.c hostvmm/device/virtio/chain.c \
 	hostvmm/memory.c hostvmm/arch/x86_64/layout.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c agent/base/fd.c))
 $(eval $(call fuzz_target,virtio_rng,tests/fuzz/virtio_rng.c $(VIRTIO_TEST_SOURCES)))
+$(eval $(call fuzz_target,virtio_balloon,tests/fuzz/virtio_balloon.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,device_tree,tests/fuzz/device_tree.c hostvmm/bus.c hostvmm/device/serial.c hostvmm/device/lifecycle.c \
 	hostvmm/device/vmgenid.c $(VIRTIO_TEST_SOURCES)))
 $(eval $(call fuzz_target,serial,tests/fuzz/serial.c hostvmm/device/serial.c hostvmm/device/irq.c hostvmm/snapshot/codec.c \
 	hostvmm/snapshot/item.c))
 $(eval $(call fuzz_target,acpi,tests/fuzz/acpi.c hostvmm/arch/x86_64/acpi.c hostvmm/arch/x86_64/aml.c))
 # What hostvmm is given by the one who starts it.
-$(eval $(call fuzz_target,config,tests/fuzz/config.c $(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) agent/proto/network.c \
-	init/bootargs.c agent/base/fd.c))
+$(eval $(call fuzz_target,config,tests/fuzz/config.c $(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) \
+	$(HOSTVMM_RATE_SOURCES) hostvmm/snapshot/codec.c hostvmm/snapshot/item.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
 $(eval $(call fuzz_target,prefetch,tests/fuzz/prefetch.c agent/base/fd.c))
 
-# ---- hostvmm: link -------------------------------------------------------------------------------------------------
-# The initramfs with init is a part of the program.
 # ---- hostvmm: control/api ------------------------------------------------------------------------------------------
 # The only part with an HTTP and a JSON library in it: a process of its own, that never sees a guest's memory.
 API := hostvmm/control/api
@@ -477,6 +477,8 @@ $(eval $(call unit_test,control/api_functions_test,tests/unit/control/api_functi
 	hostvmm/control/client.c hostvmm/control/text.c hostvmm/control/dial.c tests/unit/control/fake.c $(PROTO_SOURCES) \
 	$(BASE_SOURCES)))
 
+# ---- hostvmm: link -------------------------------------------------------------------------------------------------
+# The initramfs with init is a part of the program.
 $(BUILD)/musl/hostvmm/boot/initramfs.o: hostvmm/boot/initramfs.S $(BUILD)/initramfs.cpio | $(THIRD)/stamp
 	@mkdir -p $(@D)
 	$(QUIET_CC)$(MUSL_CC) -DINITRAMFS_PATH='"$(BUILD)/initramfs.cpio"' -c $< -o $@
@@ -571,17 +573,30 @@ $(eval $(call musl_program,tests/guest/resume-steps,tests/guest/resume-steps.c t
 	$(AGENT_RESUME_SOURCES) $(BASE_SOURCES),$(THIRD)/lib/libbearssl.a))
 $(eval $(call musl_program,tests/guest/net-steps,tests/guest/net-steps.c tests/guest/net-show.c $(AGENT_RESUME_SOURCES) $(BASE_SOURCES),\
 	$(THIRD)/lib/libbearssl.a))
+MUSL_PROGRAMS += $(BUILD)/tests/guest/memory-function
+$(BUILD)/tests/guest/memory-function: $(call musl,tests/guest/memory-function.c) $(BUILD)/libfunction.a
+	@mkdir -p $(@D)
+	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
 MUSL_PROGRAMS += $(BUILD)/tests/guest/smp-function
 $(BUILD)/tests/guest/smp-function: $(call musl,tests/guest/smp-function.c) $(BUILD)/libfunction.a
 	@mkdir -p $(@D)
 	$(QUIET_LD)$(MUSL_CC) $(MUSL_LDFLAGS) $^ -o $@
+# A kernel of its own, which only abuses devices; and who watches hostvmm meanwhile.
+GARBAGE_CFLAGS := $(CSTD) $(WARNINGS) -Wno-conversion -O1 -ffreestanding -fno-builtin -fno-pie -mgeneral-regs-only -mno-red-zone \
+	-fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -I. -isystem $(THIRD)/linux/include
+GARBAGE_LDFLAGS := -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments
+$(BUILD)/tests/guest/garbage: tests/guest/garbage.c tests/guest/garbage.ld hostvmm/arch/x86_64/layout.h | $(THIRD)/stamp
+	@mkdir -p $(@D)
+	$(QUIET_CC)gcc $(GARBAGE_CFLAGS) $(GARBAGE_LDFLAGS) -Wl,-T,tests/guest/garbage.ld $< -o $@
+$(eval $(call musl_program,tests/guest/watch,tests/guest/watch.c))
+integration-parts: $(BUILD)/tests/guest/garbage $(BUILD)/tests/guest/watch
 GUEST_INITRAMFS := $(foreach guest,poweroff facts drive devices kernel-features resume-steps net-steps,$(BUILD)/tests/guest/$(guest).cpio)
 $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
 	@rootfs/initramfs.sh $< $@
 
 # What the integration tests are given besides the guests: texts, kernels not ours, images made to fail.
 TEST_DATA := $(patsubst %,$(BUILD)/tests/data/%,GPL-3 rngtest debian.release overlay.ext4 agents.erofs init-exit.erofs \
-	init-crash.erofs init-fail.erofs http-function.erofs net-function.erofs smp-function.erofs) \
+	init-crash.erofs init-fail.erofs http-function.erofs net-function.erofs smp-function.erofs memory-function.erofs) \
 	$(patsubst %,$(BUILD)/tests/data/fault-%.erofs,entropy clock sockets identity network secrets connections generation)
 $(BUILD)/tests/data/GPL-3: /usr/share/common-licenses/GPL-3
 	@mkdir -p $(@D)
@@ -610,6 +625,11 @@ $(BUILD)/tests/data/net-function.erofs: $(BUILD)/tests/guest/net-function $(BUIL
 	@cp $< $(BUILD)/tests/net-function/bootstrap
 	@rootfs/build.sh --base minimal --function $(BUILD)/tests/net-function --init $(BUILD)/init --agent $(BUILD)/agent --out $@
 # A function that counts the guest's processors.
+# A function that uses memory.
+$(BUILD)/tests/data/memory-function.erofs: $(BUILD)/tests/guest/memory-function $(BUILD)/init $(BUILD)/agent $(ROOTFS_SCRIPTS)
+	@mkdir -p $(@D) $(BUILD)/tests/memory-function
+	@cp $< $(BUILD)/tests/memory-function/bootstrap
+	@rootfs/build.sh --base minimal --function $(BUILD)/tests/memory-function --init $(BUILD)/init --agent $(BUILD)/agent --out $@
 $(BUILD)/tests/data/smp-function.erofs: $(BUILD)/tests/guest/smp-function $(BUILD)/init $(BUILD)/agent $(ROOTFS_SCRIPTS)
 	@mkdir -p $(@D) $(BUILD)/tests/smp-function
 	@cp $< $(BUILD)/tests/smp-function/bootstrap
@@ -654,6 +674,21 @@ CLONES ?= 100
 soak-tls: $(BUILD)/hostvmm $(PEERS) $(BUILD)/tests/data/keeper-keeper.erofs $(KERNEL)/vmlinux | $(HOST_PARTS)
 	@tests/soak/tls.sh $(BUILD) $(CLONES)
 .PHONY: soak-tls
+
+# Fuzz targets for longer, two at a time: make fuzz TIME=600 [TARGET="vsock dns"]. What they find is kept below
+# $(BUILD)/tests/fuzz-work; tests/fuzz/keep.sh takes it over into the tree's corpus.
+TIME ?= 600
+FUZZ_WANTED := $(if $(TARGET),$(patsubst %,$(BUILD)/tests/fuzz/%,$(TARGET)),$(FUZZ_TARGETS))
+.PHONY: fuzz
+fuzz: $(FUZZ_WANTED)
+	@tests/fuzz/run.sh --build $(BUILD) --seconds $(TIME) --table $(notdir $(FUZZ_WANTED))
+
+# A crowd of VMs, started, snapshotted, cloned and stopped at random; nothing of them may be left.
+CROWD_SECONDS ?= 600
+CROWD_VMS ?= 64
+soak-crowd: $(BUILD)/hostvmm $(IMAGES) $(KERNEL)/vmlinux | $(HOST_PARTS)
+	@tests/soak/crowd.sh $(BUILD) $(CROWD_SECONDS) $(CROWD_VMS)
+.PHONY: soak-crowd
 
 # Parts of the code that hold for every input within stated bounds (tests/proof/README.md). make prove MATCH="cursor payload"
 .PHONY: prove

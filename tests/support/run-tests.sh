@@ -78,36 +78,12 @@ script() { # program
     echo "script $name: $good passed, $bad failed"
 }
 
-# In the background, two at a time: each leaves its exit code in a file.
-fuzz_start() { # target
-    name=$(basename "$1")
-    work=$build/tests/fuzz-work/$name
-    mkdir -p "$work/corpus" "$work/findings"
-    seeds=tests/fuzz/corpus/$name
-    [ -d "$seeds" ] || seeds=
-    # New inputs go to the work directory; the tree's corpus is only read.
-    (
-        code=0
-        # shellcheck disable=SC2086
-        timeout -k 5 $((fuzz_seconds + 120)) "$1" -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=2048 \
-            -print_final_stats=1 -artifact_prefix="$work/findings/" "$work/corpus" $seeds >"$logs/fuzz-$name.log" 2>&1 || code=$?
-        echo "$code" >"$work/exit-code"
-    ) &
-}
-fuzz_end() { # target
-    name=$(basename "$1")
-    work=$build/tests/fuzz-work/$name
-    log=$logs/fuzz-$name.log
-    code=$(cat "$work/exit-code" 2>/dev/null || echo 255)
-    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
-    if [ "$code" -eq 0 ] && [ "${runs:-0}" -gt 0 ]; then
-        add 1 0
-        echo "ok fuzz $name: $runs runs"
-    else
-        add 0 1
-        echo "not ok fuzz $name: exit code $code after ${runs:-0} runs; $log ends:"
-        tail -n 15 "$log"
-    fi
+# Three at a time: with two, a minute each for all of them takes longer than all the rest of the suite.
+fuzz() { # names...
+    log=$logs/fuzz.log
+    tests/fuzz/run.sh --build "$build" --seconds "$fuzz_seconds" --jobs 3 "$@" | tee "$log" || true
+    good=$(count '^ok fuzz ' "$log")
+    add "$good" $(($# - good))
 }
 
 # The emulated host is killed when no test reports within this time, which is past any test's own limit.
@@ -176,16 +152,8 @@ if wanted script; then
     for program in ${SCRIPT_TESTS:-}; do script "$program"; done
 fi
 if wanted fuzz; then
-    # shellcheck disable=SC2086
-    set -- ${FUZZ_TARGETS:-}
-    while [ $# -gt 0 ]; do
-        fuzz_start "$1"
-        [ $# -lt 2 ] || fuzz_start "$2"
-        wait
-        fuzz_end "$1"
-        [ $# -lt 2 ] || { shift; fuzz_end "$1"; }
-        shift
-    done
+    # shellcheck disable=SC2046
+    fuzz $(for target in ${FUZZ_TARGETS:-}; do basename "$target"; done)
 fi
 # The whole suite in two parts, side by side: the long row of snapshots takes as long as all the rest.
 if wanted integration; then
