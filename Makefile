@@ -477,6 +477,11 @@ $(eval $(call unit_test,control/api_functions_test,tests/unit/control/api_functi
 	hostvmm/control/client.c hostvmm/control/text.c hostvmm/control/dial.c tests/unit/control/fake.c $(PROTO_SOURCES) \
 	$(BASE_SOURCES)))
 
+# The page of the API against the routes and their handlers; no HTTP between.
+$(eval $(call unit_test,control/openapi_test,tests/unit/control/openapi_test.c $(API_MACHINE_SOURCES) $(API_FUNCTION_SOURCES) \
+	hostvmm/control/client.c hostvmm/control/text.c hostvmm/control/dial.c $(PROTO_SOURCES) $(BASE_SOURCES)))
+$(BUILD)/tests/unit/control/openapi_test: hostvmm/control/api/openapi.json
+
 # ---- hostvmm: link -------------------------------------------------------------------------------------------------
 # The initramfs with init is a part of the program.
 $(BUILD)/musl/hostvmm/boot/initramfs.o: hostvmm/boot/initramfs.S $(BUILD)/initramfs.cpio | $(THIRD)/stamp

@@ -19,11 +19,11 @@
 /* Within the deadline: to there and back one line, without its newline. Its size, or -errno. */
 static int64_t converse(int fd, const char *line, char *answer, uint64_t deadline_ns)
 {
-    const size_t size = strlen(line);
     size_t used = 0;
+    const struct iovec pieces[] = {{(void *)(uintptr_t)line, strlen(line)}, {"\n", 1}};
+    const struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = 2};
     /* Small, into an empty buffer: it goes in one piece, or not at all. */
-    if (send(fd, line, size, MSG_NOSIGNAL | MSG_MORE) != (ssize_t)size ||
-        send(fd, "\n", 1, MSG_NOSIGNAL) != 1)
+    if (sendmsg(fd, &message, MSG_NOSIGNAL) != (ssize_t)strlen(line) + 1)
         return -EPIPE;
     for (;;) {
         const int ready = control_poll(fd, POLLIN, deadline_ns);
