@@ -277,6 +277,8 @@ bool model_after_start(const struct api *api, struct api_response *response)
 int model_absolute(const char *path, char to[MODEL_PATH_MAX + 1])
 {
     char here[MODEL_PATH_MAX + 1] = "";
+    while (strncmp(path, "./", 2) == 0 && path[2] && path[2] != '/')
+        path += 2;
     if (path[0] != '/' && !getcwd(here, sizeof here))
         return -errno;
     const int size = snprintf(to, MODEL_PATH_MAX + 1, "%s%s%s", here, here[0] ? "/" : "", path);

@@ -58,7 +58,7 @@ int snapshot_files_beside(const char *path, const char *what, char to[SNAPSHOT_F
         uint64_t random;
         if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
             return refuse(why, -EIO, "no random bytes: %s", strerror(errno));
-        const int size = snprintf(to, SNAPSHOT_FILES_PATH + 1, "%.*s.%s.%s-%016" PRIx64, (int)parent, path,
+        const int size = snprintf(to, SNAPSHOT_FILES_PATH + 1, "%.*s%s.%s-%016" PRIx64, (int)parent, path,
                                   path + parent, what, random);
         if (size < 0 || size > SNAPSHOT_FILES_PATH)
             return refuse(why, -ENAMETOOLONG, "%s: the path is too long", path);
