@@ -3,6 +3,7 @@
  * is refused by the member's name. Nothing is copied.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "hostvmm/control/api/functions.h"
@@ -14,14 +15,19 @@ static int refuse(struct api_response *response, const char *where, const char *
 }
 
 /* A name comes from the request: what is shown of it is short and printable. */
-static int refuse_unknown(struct api_response *response, const char *where, const char *name)
+static int refuse_unknown(struct api_response *response, const char *where, const char *name,
+                          const struct members_row *rows, size_t count)
 {
     char shown[41];
+    char known[400] = "";
     size_t used = 0;
+    for (size_t i = 0; i < count && used < sizeof known; i++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s`%s`", i ? ", " : "", rows[i].name);
+    used = 0;
     for (; *name && used < sizeof shown - 1; name++)
         shown[used++] = (unsigned char)*name < 0x20 || (unsigned char)*name > 0x7e ? '?' : *name;
     shown[used] = '\0';
-    api_fail(response, 400, "%s: unknown field `%s`", where, shown);
+    api_fail(response, 400, "%s: unknown field `%s`, expected one of %s", where, shown, known);
     return -EINVAL;
 }
 
@@ -132,7 +138,7 @@ int members_take(const json_t *object, const char *where, const struct members_r
     json_t *whole = (json_t *)(uintptr_t)object;
     for (void *at = json_object_iter(whole); at; at = json_object_iter_next(whole, at))
         if (!is_known(rows, count, json_object_iter_key(at)))
-            return refuse_unknown(response, where, json_object_iter_key(at));
+            return refuse_unknown(response, where, json_object_iter_key(at), rows, count);
     for (size_t i = 0; i < count; i++) {
         const json_t *value = json_object_get(object, rows[i].name);
         if (!value && rows[i].required) {

@@ -311,6 +311,10 @@ static void try_bounds(const struct place *place, const char *name, const json_t
         struct outcome outcome = {0};
         if (!bound)
             continue;
+        json_object_set(place->at, name, (json_t *)(uintptr_t)bound);
+        ask_json(place->operation, place->body, &outcome);
+        if (is_of_the_body(&outcome))
+            blame(place->operation, place->body, &outcome, "is within bounds");
         json_object_set_new(place->at, name, json_integer(beyond));
         ask_json(place->operation, place->body, &outcome);
         if (outcome.status != 400 || (!strstr(outcome.fault, name) && strstr(outcome.fault, "the microVM")))
@@ -342,14 +346,34 @@ static void try_member(const struct place *place, const char *name, json_t *give
         json_object_set_new(place->at, name, before);
 }
 
+/* The refusal of an unknown member lists those the server knows: they are the page's. */
+static void try_unknown(const struct place *place, json_t *schema)
+{
+    char name[100];
+    size_t known = 0;
+    struct outcome outcome = {0};
+    assert_true(json_is_false(json_object_get(schema, "additionalProperties")));
+    json_object_set_new(place->at, "x_no_such_member", json_integer(1));
+    expect_refused(place->operation, place->body, "`x_no_such_member`", false);
+    ask_json(place->operation, place->body, &outcome);
+    const char *at = strstr(outcome.fault, "expected one of ");
+    for (at = at ? strchr(at, '`') : NULL; at; at = strchr(at + strlen(name) + 2, '`')) {
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(at + 1, "`"), at + 1);
+        if (!path_get(schema, "properties", name, NULL))
+            blame(place->operation, place->body, &outcome, "a member that the page does not name");
+        known++;
+    }
+    if (known != json_object_size(json_object_get(schema, "properties")))
+        blame(place->operation, place->body, &outcome, "a list of other members than the page's");
+    json_object_del(place->at, "x_no_such_member");
+    json_decref(outcome.json);
+}
+
 static void try_object(const struct place *place, json_t *schema)
 {
     const char *name;
     json_t *member;
-    assert_true(json_is_false(json_object_get(schema, "additionalProperties")));
-    json_object_set_new(place->at, "x_no_such_member", json_integer(1));
-    expect_refused(place->operation, place->body, "`x_no_such_member`", false);
-    json_object_del(place->at, "x_no_such_member");
+    try_unknown(place, schema);
     json_object_foreach(json_object_get(schema, "properties"), name, member)
     {
         /* An object with alternatives is a whole body: it is begun anew with the one that has the member. */
