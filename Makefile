@@ -575,6 +575,7 @@ $(eval $(call musl_program,tests/guest/devices,tests/guest/devices.c))
 $(eval $(call musl_program,tests/guest/state-cut,tests/guest/state-cut.c hostvmm/snapshot/header.c agent/base/fd.c,$(THIRD)/lib/libbearssl.a))
 $(eval $(call musl_program,tests/guest/scribe,tests/guest/scribe.c))
 $(eval $(call musl_program,tests/guest/quitter,tests/guest/quitter.c))
+$(eval $(call musl_program,tests/guest/walkthrough,tests/guest/walkthrough.c))
 $(eval $(call musl_program,tests/guest/http-function,tests/guest/http-function.c))
 $(eval $(call musl_program,tests/guest/net-peer,tests/guest/net-peer.c))
 $(eval $(call musl_program,tests/guest/operate,tests/guest/operate.c))
@@ -609,7 +610,7 @@ $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
 	@rootfs/initramfs.sh $< $@
 
 # What the integration tests are given besides the guests: texts, kernels not ours, images made to fail.
-TEST_DATA := $(patsubst %,$(BUILD)/tests/data/%,GPL-3 rngtest debian.release overlay.ext4 agents.erofs init-exit.erofs \
+TEST_DATA := $(patsubst %,$(BUILD)/tests/data/%,GPL-3 rngtest debian.release overlay.ext4 walkthrough.ext4 agents.erofs init-exit.erofs \
 	init-crash.erofs init-fail.erofs http-function.erofs net-function.erofs smp-function.erofs memory-function.erofs) \
 	$(patsubst %,$(BUILD)/tests/data/fault-%.erofs,entropy clock sockets identity network secrets connections generation)
 $(BUILD)/tests/data/GPL-3: /usr/share/common-licenses/GPL-3
@@ -623,6 +624,12 @@ $(BUILD)/tests/data/overlay.ext4: | build/.packages-test
 	@mkdir -p $(@D)
 	@rm -f $@
 	@PATH=$$PATH:/sbin:/usr/sbin mke2fs -q -t ext4 $@ 16M 2>/dev/null
+# A root that is no image of ours, and that its guest writes.
+$(BUILD)/tests/data/walkthrough.ext4: $(BUILD)/tests/guest/walkthrough | build/.packages-test
+	@mkdir -p $(@D) $(BUILD)/tests/walkthrough/sbin $(BUILD)/tests/walkthrough/dev
+	@cp $< $(BUILD)/tests/walkthrough/sbin/init
+	@rm -f $@
+	@PATH=$$PATH:/sbin:/usr/sbin mke2fs -q -t ext4 -d $(BUILD)/tests/walkthrough $@ 16M 2>/dev/null
 # A base with programs that stand in for the agent.
 $(BUILD)/tests/data/agents.erofs: $(BUILD)/tests/guest/scribe $(BUILD)/tests/guest/quitter $(BUILD)/images/hello.erofs
 	@mkdir -p $(@D) $(BUILD)/tests/base/test
