@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 
 #include "agent/base/log.h"
+#include "hostvmm/control/text.h"
 #include "hostvmm/exit.h"
 #include "hostvmm/logs.h"
 
@@ -209,6 +210,62 @@ static void on_status(struct operations *operations, const struct operator_reque
     free(text);
 }
 
+/* In the form that is asked for; NULL: no memory. */
+static char *metrics_text(struct operations *operations, bool prometheus)
+{
+    struct metrics metrics = {.phase_count = 0};
+    char *inner = NULL;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&inner, &size);
+    if (!out)
+        return NULL;
+    metrics_look(&metrics, operations->machine, operations->timeline, operations->snapshots);
+    if (operations->config->metrics)
+        operations_write_metrics(operations);
+    if (prometheus)
+        metrics_prometheus(&metrics, out);
+    else
+        metrics_json(&metrics, out);
+    if (fclose(out)) {
+        free(inner);
+        return NULL;
+    }
+    out = open_memstream(&text, &size);
+    if (out) {
+        (void)fprintf(out, "\"%s\":", prometheus ? "text" : "metrics");
+        if (prometheus)
+            text_json(out, inner);
+        else
+            (void)fputs(inner, out);
+        if (fclose(out)) {
+            free(text);
+            text = NULL;
+        }
+    }
+    free(inner);
+    return text;
+}
+
+void operations_write_metrics(const struct operations *operations)
+{
+    struct metrics metrics = {.phase_count = 0};
+    const char *path = operations->config->metrics;
+    if (!path)
+        return;
+    metrics_look(&metrics, operations->machine, operations->timeline, operations->snapshots);
+    const int error = metrics_write(&metrics, path);
+    if (error)
+        log_error("cannot write the metrics to %s: %s", path, strerror(-error));
+}
+
+static void on_metrics(struct operations *operations, const struct operator_request *request)
+{
+    char *text = metrics_text(operations, operator_says(request, OPERATOR_FORMAT, "prometheus"));
+    answer(operations, text, HOSTVMM_EXIT_HOST, text ? text : "no memory");
+    free(text);
+}
+
 static void on_shutdown(struct operations *operations, const struct operator_request *request)
 {
     (void)request;
@@ -246,6 +303,7 @@ static void on_request(void *context, const struct operator_request *request)
         [OPERATOR_SHUTDOWN] = on_shutdown,
         [OPERATOR_KILL] = on_kill,
         [OPERATOR_LOG] = on_log,
+        [OPERATOR_METRICS] = on_metrics,
     };
     struct operations *operations = context;
     logs_request(operator_value(request, OPERATOR_REQUEST));

@@ -19,6 +19,7 @@
 #include "hostvmm/config.h"
 #include "hostvmm/control/operator.h"
 #include "hostvmm/machine.h"
+#include "hostvmm/metrics.h"
 #include "hostvmm/snapshots.h"
 #include "hostvmm/timeline.h"
 
@@ -70,6 +71,9 @@ bool operations_stands(const struct operations *operations);
 int operations_stand(struct operations *operations);
 /* Let a paused guest go on, to do as it is asked. False: it has never run. */
 bool operations_go_on(struct operations *operations);
+
+/* The counters into the file that the configuration names, if it does. Also of a guest that nobody operates. */
+void operations_write_metrics(const struct operations *operations);
 
 /* ---- operations_status.c, operations_devices.c: answers as JSON members ---- */
 

@@ -443,8 +443,10 @@ int run_guest(const struct config *config, const struct timeline *timeline, stru
     run.operations.signal_fd = run.signal_fd;
     if (code == 0 && operations_open(&run.operations, &run.loop))
         code = HOSTVMM_EXIT_HOST;
-    if (code == 0)
+    if (code == 0) {
         code = serve(&run);
+        operations_write_metrics(&run.operations);
+    }
     operations_fini(&run.operations);
     snapshots_fini(&run.snapshots);
     resumption_fini(&run.resumption);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -184,17 +185,37 @@ static void format_json(const struct timeline *timeline, char *text, size_t size
         (void)snprintf(text + used, size - (size_t)used, "\n}\n");
 }
 
-int timeline_write(const struct timeline *timeline, const char *path)
+static bool is_picture(const char *path)
+{
+    const size_t size = strlen(path);
+    return size > 4 && strcmp(path + size - 4, ".svg") == 0;
+}
+
+static int write_whole(const struct timeline *timeline, bool as_picture, int *fd)
 {
     char text[4096];
+    if (!as_picture) {
+        format_json(timeline, text, sizeof text);
+        return fd_write_all(*fd, text, strlen(text));
+    }
+    FILE *out = fdopen(*fd, "w");
+    if (!out)
+        return -errno;
+    *fd = -1; /* the stream's */
+    timeline_svg(timeline, out);
+    const bool failed = ferror(out);
+    return fclose(out) ? -errno : failed ? -EIO : 0;
+}
+
+int timeline_write(const struct timeline *timeline, const char *path)
+{
     char beside[PATH_BYTES];
     if ((size_t)snprintf(beside, sizeof beside, "%s.%d", path, (int)getpid()) >= sizeof beside)
         return -ENAMETOOLONG;
-    format_json(timeline, text, sizeof text);
     int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0)
         return -errno;
-    int error = fd_write_all(fd, text, strlen(text));
+    int error = write_whole(timeline, is_picture(path), &fd);
     fd_close(&fd);
     if (error == 0 && rename(beside, path) < 0)
         error = -errno;

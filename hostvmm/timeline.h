@@ -7,11 +7,18 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "init/bootargs.h"
 
 #define TIMELINE_STEPS_MAX  24
 #define TIMELINE_NAME_BYTES 32
+
+/* A step of the agent's, as it measured it. */
+struct timeline_step {
+    char name[TIMELINE_NAME_BYTES];
+    uint64_t duration_us;
+};
 
 struct timeline {
     uint64_t start_ns;                      /* main's first line */
@@ -24,10 +31,7 @@ struct timeline {
     uint64_t first_exit_ns;                 /* restore: a vCPU first came back from the guest */
     uint64_t connected_ns;                  /* restore: hostvmm spoke to the agent */
     uint64_t unique_ns; /* restore: the agent said that the clone is unique and its function runs */
-    struct {
-        char name[TIMELINE_NAME_BYTES];
-        uint64_t duration_us;
-    } steps[TIMELINE_STEPS_MAX]; /* of the agent's, as it measured them */
+    struct timeline_step steps[TIMELINE_STEPS_MAX];
     unsigned step_count;
 };
 
@@ -48,8 +52,24 @@ uint64_t timeline_restore_ns(const struct timeline *timeline);
 
 /* "71.3 ms: vmm 1.2, kernel 48.0, ..." up to `last`, FUNCTION_READY or FUNCTION_FAILED. */
 void timeline_text(const struct timeline *timeline, enum guest_stage last, char *text, size_t size);
-/* One JSON object of numbers, written beside `path` and renamed. Stages not reached are left out. 0 or
- * -errno. */
+/* One JSON object of numbers, or a picture when the name ends in .svg, written beside `path` and renamed. Stages
+ * not reached are left out. 0 or -errno. */
 int timeline_write(const struct timeline *timeline, const char *path);
+
+/* ---- timeline_phases.c, timeline_svg.c ---- */
+
+#define TIMELINE_PHASES_MAX 8
+
+/* From one moment to the next of those that were reached: without gaps, in order. */
+struct timeline_phase {
+    const char *name; /* a word */
+    const char *what; /* happens in it, for people */
+    uint64_t from_ns; /* CLOCK_MONOTONIC */
+    uint64_t duration_ns;
+};
+
+unsigned timeline_phases(const struct timeline *timeline, struct timeline_phase phases[TIMELINE_PHASES_MAX]);
+/* Whole, in itself: no script, no font, nothing from elsewhere. */
+void timeline_svg(const struct timeline *timeline, FILE *out);
 
 #endif

@@ -115,25 +115,37 @@ static void report_internal_error(struct vcpu *vcpu)
     vm_end(vcpu->vm, VM_END_KVM);
 }
 
+/* One writer: no locked instruction is needed. */
+static void count(struct vcpu *vcpu, enum vcpu_exit kind)
+{
+    __atomic_store_n(&vcpu->exits[kind], vcpu->exits[kind] + 1, __ATOMIC_RELAXED);
+}
+
 static void serve_exit(struct vcpu *vcpu)
 {
     switch (vcpu->run->exit_reason) {
     case KVM_EXIT_IO:
+        count(vcpu, VCPU_EXIT_IO);
         serve_port(vcpu);
         break;
     case KVM_EXIT_MMIO:
+        count(vcpu, VCPU_EXIT_MMIO);
         serve_mmio(vcpu);
         break;
     case KVM_EXIT_INTR:
+        count(vcpu, VCPU_EXIT_INTR);
         break;
     case KVM_EXIT_SHUTDOWN:
+        count(vcpu, VCPU_EXIT_SHUTDOWN);
         log_error("vCPU %u: triple fault", vcpu->index);
         vm_end(vcpu->vm, VM_END_CRASH);
         break;
     case KVM_EXIT_SYSTEM_EVENT:
+        count(vcpu, VCPU_EXIT_SYSTEM_EVENT);
         serve_system_event(vcpu);
         break;
     default:
+        count(vcpu, vcpu->run->exit_reason == KVM_EXIT_HLT ? VCPU_EXIT_HLT : VCPU_EXIT_OTHER);
         report_internal_error(vcpu);
         break;
     }
@@ -149,6 +161,7 @@ static bool run_once(struct vcpu *vcpu)
         serve_exit(vcpu);
         return true;
     }
+    count(vcpu, VCPU_EXIT_INTR);
     if (result != -EINTR && result != -EAGAIN) {
         log_error("vCPU %u: KVM_RUN: %s", vcpu->index, strerror(-result));
         vm_end(vcpu->vm, VM_END_KVM);

@@ -10,12 +10,28 @@
 struct kvm_run;
 struct vm;
 
+/* Why a vCPU came back from the guest. */
+enum vcpu_exit {
+    VCPU_EXIT_IO,
+    VCPU_EXIT_MMIO,
+    VCPU_EXIT_INTR, /* taken out: a kick, a signal */
+    VCPU_EXIT_HLT,
+    VCPU_EXIT_SHUTDOWN, /* triple fault */
+    VCPU_EXIT_SYSTEM_EVENT,
+    VCPU_EXIT_OTHER,
+    VCPU_EXIT_KINDS,
+};
+
+#define VCPU_LINE_BYTES 64 /* of the processor's cache */
+
 struct vcpu {
     struct vm *vm;
     unsigned index;
     int fd;
     struct kvm_run *run; /* shared with KVM */
     pthread_t thread;
+    /* Atomic, written by the vCPU's thread alone, on a line of its own. */
+    _Alignas(VCPU_LINE_BYTES) uint64_t exits[VCPU_EXIT_KINDS];
 };
 
 /* 0 or -errno, with a message logged. vcpu_fini also after a failure. */

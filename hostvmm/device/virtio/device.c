@@ -86,6 +86,7 @@ void virtio_device_broken(struct virtio_device *device, const char *why)
     if (before & VIRTIO_CONFIG_S_NEEDS_RESET)
         return;
     const char *end;
+    (void)__atomic_fetch_add(&device->broken_count, 1, __ATOMIC_RELAXED);
     if (virtio_device_may_log(device, &end))
         log_warn("%s: the guest's driver broke the device's rules (%s); it serves again after a reset%s",
                  device->kind->name, why, end);
@@ -112,7 +113,8 @@ void virtio_device_reset(struct virtio_device *device)
     if (was_active)
         device->kind->reset(device);
     for (unsigned i = 0; i < device->kind->queue_count; i++)
-        device->queues[i] = (struct virtq){.size_max = device->kind->queue_size_max};
+        device->queues[i] =
+            (struct virtq){.size_max = device->kind->queue_size_max, .deepest = device->queues[i].deepest};
     device->driver_features = 0;
     device->device_features_select = 0;
     device->driver_features_select = 0;

@@ -61,6 +61,7 @@ struct virtio_device {
     uint32_t status;            /* atomic: device threads set NEEDS_RESET */
     uint32_t interrupt_status;  /* atomic: set by device threads, cleared by the guest */
     uint32_t config_generation; /* atomic */
+    uint32_t broken_count;      /* atomic: how often it broke the rules */
     uint32_t reported_count;    /* how often the guest gave cause for a message; the first few are logged */
     bool active;                /* between activate and reset; atomic, changed under the lock */
 };

@@ -148,6 +148,8 @@ int virtq_pop(struct virtq *queue, const struct guest_memory *memory, struct vir
         return 0;
     if (waiting > queue->size)
         return -EOVERFLOW;
+    if (waiting > queue->deepest)
+        __atomic_store_n(&queue->deepest, waiting, __ATOMIC_RELAXED);
     chain->head = __atomic_load_n(&avail->ring[queue->last_avail & (queue->size - 1)], __ATOMIC_RELAXED);
     chain->readable_count = 0;
     chain->writable_count = 0;

@@ -30,6 +30,7 @@ struct virtq {
     uint16_t last_avail;
     uint16_t last_used;      /* the used index as published */
     uint16_t signalled_used; /* last_used when virtq_should_signal was last asked */
+    uint16_t deepest;        /* atomic: the most chains that waited at once; for metrics, never saved */
     bool ready;
     bool event_idx; /* VIRTIO_RING_F_EVENT_IDX negotiated */
     bool indirect;  /* VIRTIO_RING_F_INDIRECT_DESC negotiated */

@@ -44,6 +44,14 @@ struct vsock_reset {
     uint16_t type;
 };
 
+struct virtio_vsock_counts {         /* the main loop's alone, as all that is below the transport */
+    uint64_t to_guest, to_host;      /* connections that were accepted */
+    uint64_t refused;                /* packets of the guest's that were answered with a reset */
+    uint64_t dropped;                /* ... or not at all: forged */
+    uint64_t rx_packets, tx_packets; /* to the guest, from it */
+    uint64_t rx_bytes, tx_bytes;     /* the data in these */
+};
+
 struct virtio_vsock {
     struct virtio_device device; /* first */
     struct loop *loop;
@@ -67,6 +75,7 @@ struct virtio_vsock {
     bool listener_starved;     /* out of descriptors: no accept until a connection ends */
     struct listen_place place; /* where clients come; its fd -1: nowhere */
     struct loop_source listener;
+    struct virtio_vsock_counts counts;
 };
 
 /*

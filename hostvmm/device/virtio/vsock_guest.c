@@ -24,6 +24,7 @@ static void owe_reset(struct virtio_vsock *vsock, const struct virtio_vsock_hdr 
 {
     if (header->op == VIRTIO_VSOCK_OP_RST)
         return;
+    vsock->counts.refused++;
     vsock_reset_add(vsock, (struct vsock_reset){
                                .host_cid = header->dst_cid,
                                .host_port = header->dst_port,
@@ -54,6 +55,7 @@ static int open_to_host(struct virtio_vsock *vsock, const struct virtio_vsock_hd
         vsock_connection_destroy(connection);
         return error;
     }
+    vsock->counts.to_host++;
     vsock_ready_add(connection);
     return 0;
 }
@@ -69,6 +71,7 @@ static int take_data(struct vsock_connection *connection, const struct virtio_vs
     if (header->len == 0)
         return 0;
     const unsigned count = virtq_chain_readable(chain, 0, header->len, list);
+    connection->vsock->counts.tx_bytes += header->len;
     return vsock_host_deliver(connection, list, count, header->len);
 }
 
@@ -87,8 +90,10 @@ static void take_shutdown(struct vsock_connection *connection, const struct virt
 static void take_packet(struct virtio_vsock *vsock, const struct virtio_vsock_hdr *header,
                         const struct virtq_chain *chain)
 {
-    if (header->src_cid != vsock->guest_cid)
-        return; /* forged: there is nobody to answer */
+    if (header->src_cid != vsock->guest_cid) {
+        vsock->counts.dropped++; /* forged: there is nobody to answer */
+        return;
+    }
     if (header->dst_cid != VSOCK_HOST_CID || header->type != VIRTIO_VSOCK_TYPE_STREAM) {
         owe_reset(vsock, header);
         return;
@@ -115,6 +120,7 @@ static void take_packet(struct virtio_vsock *vsock, const struct virtio_vsock_hd
         take_shutdown(connection, header);
         return;
     case VSOCK_OPEN:
+        vsock->counts.to_guest++;
         connection->state = VSOCK_ESTABLISHED;
         vsock_host_say_ok(connection);
         vsock_host_interest(connection);
@@ -161,6 +167,7 @@ bool vsock_guest_serve_tx(struct virtio_vsock *vsock)
         }
         take_packet(vsock, &header, &chain);
         (void)virtq_push(queue, device->memory, chain.head, 0);
+        vsock->counts.tx_packets++;
         packets++;
         bytes += HEADER_BYTES + (header.len < PACKET_MAX_BYTES ? header.len : PACKET_MAX_BYTES);
     }
@@ -320,6 +327,8 @@ bool vsock_guest_serve_rx(struct virtio_vsock *vsock)
         }
         (void)virtq_chain_write(&chain, 0, &header, sizeof header);
         (void)virtq_push(queue, device->memory, chain.head, HEADER_BYTES + header.len);
+        vsock->counts.rx_packets++;
+        vsock->counts.rx_bytes += header.len;
         packets++;
         bytes += HEADER_BYTES + header.len;
     }
