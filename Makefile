@@ -490,6 +490,15 @@ $(eval $(call unit_test,control/api_arguments_test,tests/unit/control/api_argume
 	$(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) $(RATE_TEST_SOURCES) init/bootargs.c))
 $(eval $(call unit_test,control/api_snapshot_test,tests/unit/control/api_snapshot_test.c $(API_TEST_SOURCES)))
 $(eval $(call unit_test,control/api_guest_test,tests/unit/control/api_guest_test.c $(API_TEST_SOURCES)))
+$(eval $(call fuzz_target,api_json,tests/fuzz/api_json.c $(API_MACHINE_SOURCES) hostvmm/control/operator_request.c \
+	$(HOSTVMM_RATE_SOURCES) hostvmm/snapshot/codec.c hostvmm/snapshot/item.c agent/proto/network.c $(BASE_SOURCES),$(THIRD)/lib/libjansson-host.a))
+API_TEST_SOURCES := tests/unit/control/api_stage.c $(API_MACHINE_SOURCES) agent/proto/network.c $(BASE_SOURCES)
+$(eval $(call unit_test,control/api_route_test,tests/unit/control/api_route_test.c $(API_TEST_SOURCES)))
+$(eval $(call unit_test,control/api_body_test,tests/unit/control/api_body_test.c $(API_TEST_SOURCES)))
+$(eval $(call unit_test,control/api_arguments_test,tests/unit/control/api_arguments_test.c $(API_TEST_SOURCES) \
+	$(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) $(RATE_TEST_SOURCES) init/bootargs.c))
+$(eval $(call unit_test,control/api_snapshot_test,tests/unit/control/api_snapshot_test.c $(API_TEST_SOURCES)))
+$(eval $(call unit_test,control/api_guest_test,tests/unit/control/api_guest_test.c $(API_TEST_SOURCES)))
 API_TEST_SOURCES := tests/unit/control/api_stage.c $(API_MACHINE_SOURCES) agent/proto/network.c $(BASE_SOURCES)
 $(eval $(call unit_test,control/api_route_test,tests/unit/control/api_route_test.c $(API_TEST_SOURCES)))
 $(eval $(call unit_test,control/api_body_test,tests/unit/control/api_body_test.c $(API_TEST_SOURCES)))
