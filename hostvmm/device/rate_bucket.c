@@ -15,6 +15,17 @@
 #define LIMBS     4u /* 48 bits: RATE_SIZE_MAX - 1, and the nanoseconds of a refill */
 #define LIMB_MASK ((UINT64_C(1) << LIMB_BITS) - 1)
 
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* a - b, or 0 where that would be less. */
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
 struct quotient {
     uint64_t whole;
     uint64_t rest;
@@ -25,8 +36,8 @@ static struct quotient multiply_divide(uint64_t a, uint64_t b, uint64_t c)
 {
     const uint64_t whole = b / c, rest = b % c;
     struct quotient result = {.whole = 0, .rest = 0};
-    for (unsigned limb = LIMBS; limb-- > 0;) {
-        const uint64_t digit = a >> (LIMB_BITS * limb) & LIMB_MASK;
+    for (unsigned limb = LIMBS; limb > 0; limb--) {
+        const uint64_t digit = a >> (LIMB_BITS * (limb - 1)) & LIMB_MASK;
         const uint64_t here = (result.rest << LIMB_BITS) + digit * rest; /* < 2 * 2^12 * 2^48 */
         result.whole = (result.whole << LIMB_BITS) + here / c;
         result.rest = here % c;
@@ -62,18 +73,18 @@ void bucket_init(struct bucket *bucket, const struct bucket_limit *limit, uint64
 static void set_gap(struct bucket *bucket, uint64_t gap)
 {
     const uint64_t size = bucket->limit.size;
-    bucket->tokens = gap < size ? size - gap : 0;
-    bucket->debt = gap > size ? gap - size : 0;
+    bucket->tokens = less(size, gap);
+    bucket->debt = smaller(less(gap, size), RATE_SIZE_MAX);
 }
 
 /* Put in what `now_ns` has brought since it was looked at last. */
 static void refill(struct bucket *bucket, uint64_t now_ns)
 {
     const uint64_t size = bucket->limit.size, period = refill_ns(&bucket->limit);
-    const uint64_t gap = size - bucket->tokens + bucket->debt;
-    if (now_ns <= bucket->counted_ns)
+    const uint64_t gap = less(size, bucket->tokens) + bucket->debt;
+    const uint64_t elapsed = less(now_ns, bucket->counted_ns);
+    if (elapsed == 0)
         return;
-    const uint64_t elapsed = now_ns - bucket->counted_ns;
     bucket->counted_ns = now_ns;
     const uint64_t periods = elapsed / period;
     if (periods <= gap / size) {
@@ -99,8 +110,8 @@ void bucket_change(struct bucket *bucket, const struct bucket_limit *limit, uint
     bucket_init(&next, limit, now_ns);
     if (before->size != 0 && limit->size != 0) {
         refill(bucket, now_ns);
-        next.tokens = bucket->tokens < limit->size ? bucket->tokens : limit->size;
-        next.debt = bucket->debt < limit->size ? bucket->debt : limit->size;
+        next.tokens = smaller(bucket->tokens, limit->size);
+        next.debt = smaller(bucket->debt, limit->size);
         if (next.counted_ns < bucket->counted_ns)
             next.counted_ns = bucket->counted_ns;
     }
@@ -116,8 +127,8 @@ static uint64_t until(const struct bucket *bucket, uint64_t missing)
     if (missing < size)
         all = multiply_divide(missing, period, size);
     const uint64_t had = bucket->fraction / size, had_rest = bucket->fraction % size;
-    const uint64_t more = all.rest > had_rest ? 1 : 0;
-    return all.whole + more > had ? all.whole + more - had : 1;
+    const uint64_t wait_ns = less(all.whole + (all.rest > had_rest ? 1 : 0), had);
+    return wait_ns > 0 ? wait_ns : 1;
 }
 
 uint64_t bucket_wait_ns(struct bucket *bucket, uint64_t cost, uint64_t now_ns)
@@ -126,24 +137,19 @@ uint64_t bucket_wait_ns(struct bucket *bucket, uint64_t cost, uint64_t now_ns)
     if (size == 0 || cost <= bucket->burst_left)
         return 0;
     refill(bucket, now_ns);
-    const uint64_t rest = cost - bucket->burst_left;
-    const uint64_t wanted = rest < size ? rest : size; /* beyond that: debt */
-    if (wanted <= bucket->tokens && bucket->debt == 0)
-        return 0;
-    const uint64_t missing = wanted + bucket->debt - bucket->tokens;
-    return until(bucket, missing < size ? missing : size);
+    const uint64_t wanted = smaller(less(cost, bucket->burst_left), size); /* beyond that: debt */
+    const uint64_t missing = less(wanted + bucket->debt, bucket->tokens);
+    return missing > 0 ? until(bucket, smaller(missing, size)) : 0;
 }
 
 void bucket_take(struct bucket *bucket, uint64_t cost)
 {
     if (bucket->limit.size == 0)
         return;
-    uint64_t rest = cost < RATE_SIZE_MAX ? cost : RATE_SIZE_MAX;
-    const uint64_t burst = rest < bucket->burst_left ? rest : bucket->burst_left;
-    bucket->burst_left -= burst;
-    rest -= burst;
-    const uint64_t taken = rest < bucket->tokens ? rest : bucket->tokens;
-    bucket->tokens -= taken;
-    rest -= taken;
-    bucket->debt = rest < RATE_SIZE_MAX - bucket->debt ? bucket->debt + rest : RATE_SIZE_MAX;
+    const uint64_t all = smaller(cost, RATE_SIZE_MAX);
+    const uint64_t rest = less(all, bucket->burst_left);
+    const uint64_t owed = bucket->debt + less(rest, bucket->tokens);
+    bucket->burst_left = less(bucket->burst_left, all);
+    bucket->tokens = less(bucket->tokens, rest);
+    bucket->debt = smaller(owed, RATE_SIZE_MAX);
 }
