@@ -311,7 +311,7 @@ $(IMAGES): $(BUILD)/images/%.erofs: $(BUILD)/functions/%/bootstrap $(BUILD)/init
 HOSTVMM_ARCH_SOURCES := hostvmm/arch/x86_64/layout.c hostvmm/arch/x86_64/cpu.c hostvmm/arch/x86_64/cpuid.c \
 	hostvmm/arch/x86_64/boot.c hostvmm/arch/x86_64/acpi.c hostvmm/arch/x86_64/aml.c hostvmm/arch/x86_64/state.c \
 	hostvmm/arch/x86_64/cpu_features.c
-HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/config_options.c hostvmm/config_operate.c hostvmm/config_devices.c hostvmm/config_balloon.c hostvmm/config_net.c hostvmm/nets.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/snapshots.c hostvmm/operations.c hostvmm/operations_status.c hostvmm/logs.c hostvmm/metrics.c hostvmm/metrics_table.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/machine_change.c hostvmm/listen.c hostvmm/files.c hostvmm/vm.c \
+HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/config_options.c hostvmm/config_operate.c hostvmm/config_devices.c hostvmm/config_balloon.c hostvmm/config_net.c hostvmm/nets.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/snapshots.c hostvmm/operations.c hostvmm/operations_status.c hostvmm/operations_devices.c hostvmm/logs.c hostvmm/metrics.c hostvmm/metrics_table.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/machine_change.c hostvmm/listen.c hostvmm/files.c hostvmm/vm.c \
 	hostvmm/vcpu.c hostvmm/memory.c hostvmm/memory_discard.c hostvmm/bus.c hostvmm/console.c hostvmm/timeline.c hostvmm/timeline_phases.c hostvmm/timeline_svg.c hostvmm/boot/kernel.c \
 	hostvmm/boot/elf.c hostvmm/boot/bzimage.c hostvmm/boot/load.c hostvmm/boot/image.c hostvmm/device/serial.c \
 	hostvmm/device/lifecycle.c hostvmm/device/vmgenid.c init/bootargs.c $(HOSTVMM_ARCH_SOURCES)
@@ -409,7 +409,7 @@ $(eval $(call unit_test,snapshot/files_test,tests/unit/snapshot/files_test.c $(S
 HOSTVMM_CONTROL_SOURCES := hostvmm/control/client.c hostvmm/control/dial.c hostvmm/control/doctor.c \
 	hostvmm/control/doctor_probe.c hostvmm/control/invoke.c hostvmm/control/output.c hostvmm/control/shutdown.c \
 	hostvmm/control/text.c hostvmm/control/lifeline.c hostvmm/control/lifeline_message.c \
-	hostvmm/control/operator.c hostvmm/control/operator_request.c hostvmm/control/snapshot.c \
+	hostvmm/control/operator.c hostvmm/control/operator_request.c hostvmm/control/ask.c hostvmm/control/metrics.c hostvmm/control/snapshot.c \
 	hostvmm/control/audit_tokens.c hostvmm/control/audit_entropy.c hostvmm/control/audit_facts.c \
 	hostvmm/control/audit_report.c hostvmm/control/audit.c hostvmm/control/audit_clones.c \
 	hostvmm/control/ctl.c hostvmm/control/ctl_answer.c hostvmm/control/ctl_http.c hostvmm/control/ctl_text.c \

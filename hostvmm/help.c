@@ -40,10 +40,27 @@
     "  --bootarg K=V           an argument for Rekindle's init, such as hostname=alpha\n"                    \
     "  --cmdline TEXT          more text for the kernel's command line\n"                                    \
     "  --bare-cmdline          nothing but that text: for a guest without Rekindle's init\n"                 \
-    "  --timeline FILE         write the boot's stages as JSON\n"                                            \
+    "  --timeline FILE         write the boot's stages as JSON; as a picture when the name ends in .svg\n"   \
     "  --no-rng                no entropy device\n"                                                          \
     "  --hooks-limit MS        how long the function's before_checkpoint and after_restore may take "        \
     "(10000)\n"
+
+#define OPERATION_OPTIONS                                                                                    \
+    "  --control PATH          a Unix socket to operate the guest through: `hostvmm snapshot --control "     \
+    "PATH`, "                                                                                                \
+    "...\n"                                                                                                  \
+    "  --control-fd N          the same through an open connection; when its other end closes, the guest "   \
+    "is "                                                                                                    \
+    "stopped\n"                                                                                              \
+    "  --paused                nothing runs before the operator says resume\n"
+
+#define WATCH_OPTIONS                                                                                        \
+    "  --log FILE              append this program's messages to FILE (standard error)\n"                    \
+    "  --log-level LEVEL       up to error, warning, info or debug (info)\n"                                 \
+    "  --log-format text|json  lines of text, or a JSON object a line (text)\n"                              \
+    "  --metrics FILE          write the counters at the end, and whenever they are asked for, as JSON; as " \
+    "text for\n"                                                                                             \
+    "                          Prometheus when the name ends in .prom\n"
 
 #define EXIT_CODES                                                                                           \
     "exit codes:\n"                                                                                          \
@@ -59,14 +76,13 @@ static const char run_help[] =
     "usage: hostvmm run --kernel FILE [option]...\n"
     "\n"
     "Boots a guest and runs it until it powers off.\n"
-    "\n" MACHINE_OPTIONS "  --control PATH          a Unix socket for `hostvmm snapshot --control PATH`\n"
-    "\n"
+    "\n" MACHINE_OPTIONS OPERATION_OPTIONS WATCH_OPTIONS "\n"
     "SIGINT, SIGTERM and SIGHUP shut the guest down in order; a second one stops it at once.\n"
     "\n" EXIT_CODES;
 
 static const char snapshot_help[] =
     "usage: hostvmm snapshot --kernel FILE --rootfs FILE --out DIR [option]...\n"
-    "       hostvmm snapshot --control PATH --out DIR [--parent DIR] [--no-checkpoint] [--stop]\n"
+    "       hostvmm snapshot --control PATH --out DIR [--parent DIR] [--no-checkpoint] [--stop|--pause]\n"
     "                        [--wait MS] [--json]\n"
     "\n"
     "The first form boots a guest, waits until its function is ready, makes a snapshot of it and ends. The\n"
@@ -74,7 +90,7 @@ static const char snapshot_help[] =
     "\n"
     "  --out DIR               the snapshot: a directory that does not exist yet\n"
     "  --no-rehearsal          do not find out, with a first clone, which pages clones touch before they are "
-    "ready\n" MACHINE_OPTIONS "\n" EXIT_CODES;
+    "ready\n" MACHINE_OPTIONS WATCH_OPTIONS "\n" EXIT_CODES;
 
 static const char restore_help[] =
     "usage: hostvmm restore --snapshot DIR [option]...\n"
@@ -92,8 +108,7 @@ static const char restore_help[] =
     "                          given are the snapshot's; address=A+%n/PREFIX is that many after "
     "A\n" NET_BACKENDS
     "  --vsock PATH            the Unix socket of the clone's vsock device; served once the clone is unique\n"
-    "  --console stdio|none|FILE    where the guest's console goes (standard output)\n"
-    "  --control PATH          a Unix socket for `hostvmm snapshot --control PATH`\n"
+    "  --console stdio|none|FILE    where the guest's console goes (standard output)\n" OPERATION_OPTIONS
     "  --hostname NAME         the clone's host name (made from its id)\n"
     "  --secret NAME=FILE      put into the clone's memory as /run/secrets/NAME; up to 16\n"
     "  --hooks-limit MS        how long the function's after_restore may take (10000)\n"
@@ -101,8 +116,8 @@ static const char restore_help[] =
     "  --rehearse              write down which pages a clone touches before it is ready, and stop: later "
     "ones are faster\n"
     "  --verify                compare all of the snapshot's memory with its digests first\n"
-    "  --timeline FILE         write the restore's steps as JSON\n"
-    "\n" EXIT_CODES;
+    "  --timeline FILE         write the restore's steps as JSON; as a picture when the name ends in "
+    ".svg\n" WATCH_OPTIONS "\n" EXIT_CODES;
 
 const char *config_help(enum config_command command)
 {

@@ -84,6 +84,7 @@ static const struct command {
     {"inspect", inspect_main, "show what is in a snapshot"},
     {"invoke", control_invoke_main, "send an event to the function in a running guest"},
     {"ctl", control_ctl_main, "ask a hostvmm that was started with --api-sock"},
+    {"metrics", control_metrics_main, "print the counters of a running guest"},
     {"audit", control_audit_main, "look for what the clones of a snapshot share"},
     {"api", api_main, "serve the control API, as Firecracker's clients know it, for one guest"},
     {"doctor", control_doctor_main, "say what this machine can do and, if it cannot, why"},

@@ -293,6 +293,18 @@ static void on_log(struct operations *operations, const struct operator_request 
     done(operations);
 }
 
+static void on_device(struct operations *operations, const struct operator_request *request)
+{
+    struct operations_reply (*const change)(struct machine *, const struct operator_request *) =
+        request->verb == OPERATOR_DRIVE     ? operations_drive
+        : request->verb == OPERATOR_NET     ? operations_net
+        : request->verb == OPERATOR_ENTROPY ? operations_entropy
+                                            : operations_balloon;
+    const struct operations_reply reply = change(operations->machine, request);
+    answer(operations, reply.code == 0, reply.code, reply.code ? reply.why : reply.text);
+    free(reply.text);
+}
+
 static void on_request(void *context, const struct operator_request *request)
 {
     static void (*const handlers[OPERATOR_VERBS])(struct operations *, const struct operator_request *) = {
@@ -300,20 +312,22 @@ static void on_request(void *context, const struct operator_request *request)
         [OPERATOR_PAUSE] = on_pause,
         [OPERATOR_RESUME] = on_resume,
         [OPERATOR_STATUS] = on_status,
+        [OPERATOR_METRICS] = on_metrics,
         [OPERATOR_SHUTDOWN] = on_shutdown,
         [OPERATOR_KILL] = on_kill,
+        [OPERATOR_DRIVE] = on_device,
+        [OPERATOR_NET] = on_device,
+        [OPERATOR_ENTROPY] = on_device,
+        [OPERATOR_BALLOON] = on_device,
         [OPERATOR_LOG] = on_log,
-        [OPERATOR_METRICS] = on_metrics,
     };
     struct operations *operations = context;
     logs_request(operator_value(request, OPERATOR_REQUEST));
     log_debug("request: %s", operator_verb_name(request->verb));
     if (vm_ended(&operations->machine->vm))
         refuse(operations, HOSTVMM_EXIT_STATE, "the guest has ended");
-    else if (handlers[request->verb])
-        handlers[request->verb](operations, request);
     else
-        refuse(operations, HOSTVMM_EXIT_STATE, "the guest has no such device");
+        handlers[request->verb](operations, request);
 }
 
 static void on_hung_up(void *context)

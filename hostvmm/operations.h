@@ -78,6 +78,17 @@ void operations_write_metrics(const struct operations *operations);
 /* ---- operations_status.c, operations_devices.c: answers as JSON members ---- */
 
 const char *operations_state(const struct operations *operations);
+/* What to answer: code 0 and text (allocated; NULL: none), or an exit code and the reason. */
+struct operations_reply {
+    int code;
+    const char *why;
+    char *text;
+};
+struct operations_reply operations_drive(struct machine *machine, const struct operator_request *request);
+struct operations_reply operations_net(struct machine *machine, const struct operator_request *request);
+struct operations_reply operations_entropy(struct machine *machine, const struct operator_request *request);
+struct operations_reply operations_balloon(struct machine *machine, const struct operator_request *request);
+
 /* Allocated text, NULL: no memory. */
 char *operations_status(const struct operations *operations);
 

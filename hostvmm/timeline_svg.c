@@ -179,17 +179,17 @@ static void put_steps(struct picture *picture, const struct timeline *timeline, 
 
 void timeline_svg(const struct timeline *timeline, FILE *out)
 {
-    struct timeline_phase phases[TIMELINE_PHASES_MAX] = {{.name = NULL}};
+    struct timeline_phase phases[TIMELINE_PHASES_MAX];
     const unsigned count = timeline_phases(timeline, phases);
     const uint64_t end_ns = count ? phases[count - 1].from_ns + phases[count - 1].duration_ns : 0;
     struct picture picture = {.out = out, .from_ns = timeline->start_ns, .total_ns = 1, .y = HEAD};
-    const unsigned steps = timeline->unique_ns ? timeline->step_count : 0;
+    const unsigned steps = count && timeline->unique_ns ? timeline->step_count : 0;
     const double bottom = HEAD + ROW * count + STEP_ROW * steps + 2;
     if (end_ns > timeline->start_ns)
         picture.total_ns = (double)(end_ns - timeline->start_ns);
     put_head(&picture, timeline, bottom + FOOT);
     put_axis(&picture, HEAD - 12, bottom);
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count && i < TIMELINE_PHASES_MAX; i++)
         put_phase(&picture, &phases[i], colours[i]);
     if (steps)
         put_steps(&picture, timeline, colours[count - 1]);

@@ -14,6 +14,8 @@
 
 int control_invoke_main(int argc, char **argv);
 int control_snapshot_main(int argc, char **argv);
+/* OK; HOST no connection, or no metrics; USAGE; TIMED_OUT no answer in time. */
+int control_metrics_main(int argc, char **argv);
 int control_doctor_main(int argc, char **argv);
 /* OK no two clones share anything; HOST they do, a clock is wrong, a fact is missing, or the host failed;
  * USAGE; INPUT the event; FUNCTION it failed in a clone; TIMED_OUT a clone did not serve or answer in time.

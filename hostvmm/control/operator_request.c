@@ -129,7 +129,7 @@ static const char *unfit(const struct word *word, const char *value, char *room,
         break;
     }
     return strcmp(value, "none") == 0 ||
-                   (size > 0 && size <= OPERATOR_RATE_MAX_BYTES && strspn(value, "0123456789/") == size)
+                   (size > 0 && size <= OPERATOR_RATE_MAX_BYTES && strspn(value, "0123456789KMG/") == size)
                ? NULL
                : "want SIZE/REFILL_MS[/BURST], or none";
 }

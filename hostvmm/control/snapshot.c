@@ -6,27 +6,21 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "agent/base/fd.h"
 #include "agent/base/log.h"
+#include "hostvmm/control/ask.h"
 #include "hostvmm/control/control.h"
-#include "hostvmm/control/dial.h"
 #include "hostvmm/control/operator.h"
 #include "hostvmm/exit.h"
 
 #define WAIT_MS          120000
 #define WAIT_MAX_MS      86400000ul
 #define ANSWER_MAX_BYTES 16384
-#define NS_PER_MS        UINT64_C(1000000)
 
 static const char usage[] =
     "usage: hostvmm snapshot --control SOCK --out DIR [options]\n"
@@ -157,60 +151,7 @@ static int parse(struct ask *ask, int argc, char **argv)
     return ask->parent ? make_absolute("parent", ask->parent, ask->parent_path) : 0;
 }
 
-/* ---- the dialogue ---- */
-
-/* The descriptor, or -errno, said. */
-static int connect_to(const char *path, uint64_t limit_ms)
-{
-    const struct timeval limit = {.tv_sec = (time_t)(limit_ms / 1000),
-                                  .tv_usec = (int)(limit_ms % 1000) * 1000};
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (path[0] == '\0' || strlen(path) >= sizeof address.sun_path) {
-        log_error("--control: a socket's path has 1 to %zu bytes", sizeof address.sun_path - 1);
-        return -ENAMETOOLONG;
-    }
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0 &&
-        connect(fd, (const struct sockaddr *)&address, sizeof address) == 0)
-        return fd;
-    const int error = -errno;
-    fd_close(&fd);
-    log_error(
-        "cannot connect to %s: %s; is it the path given to `hostvmm run --control`, and is that running?",
-        path, strerror(-error));
-    return error;
-}
-
-/* One line, without its newline. 0, or -errno, said. */
-static int read_answer(struct ask *ask, int fd, uint64_t deadline_ns)
-{
-    size_t used = 0;
-    for (;;) {
-        const int ready = control_poll(fd, POLLIN, deadline_ns);
-        if (ready == 0) {
-            log_error("no answer within %" PRIu64 " ms; the snapshot may still be made", ask->wait_ms);
-            return -ETIMEDOUT;
-        }
-        ssize_t n = ready < 0 ? -1 : recv(fd, ask->answer + used, sizeof ask->answer - used, MSG_DONTWAIT);
-        if (n < 0 && ready > 0 && (errno == EAGAIN || errno == EINTR))
-            continue;
-        if (n <= 0) {
-            log_error("%s: the other side hung up without an answer: its hostvmm has ended", ask->control);
-            return -ECONNRESET;
-        }
-        used += (size_t)n;
-        char *newline = memchr(ask->answer, '\n', used);
-        if (newline) {
-            *newline = '\0';
-            return 0;
-        }
-        if (used == sizeof ask->answer) {
-            log_error("%s: what answers there is no hostvmm", ask->control);
-            return -EPROTO;
-        }
-    }
-}
+/* ---- the answer ---- */
 
 static bool number_of(const char *answer, const char *name, uint64_t *value)
 {
@@ -285,7 +226,6 @@ int control_snapshot_main(int argc, char **argv)
         (void)fputs(usage, stderr);
         return HOSTVMM_EXIT_USAGE;
     }
-    const uint64_t deadline_ns = clock_monotonic_ns() + ask.wait_ms * NS_PER_MS;
     /* What is not asked for is the guest's to say: a paused one is saved as it stands and stays so. */
     const int size =
         snprintf(line, sizeof line, "snapshot\tout=%s%s%s%s%s\n", ask.out_path, ask.parent ? "\tparent=" : "",
@@ -293,13 +233,10 @@ int control_snapshot_main(int argc, char **argv)
                  ask.stop    ? "\tthen=stop"
                  : ask.pause ? "\tthen=pause"
                              : "");
-    int fd = connect_to(ask.control, ask.wait_ms);
-    if (fd < 0)
-        return HOSTVMM_EXIT_HOST;
-    /* A refusal may come, and a hang-up, before all is sent: the answer says. */
-    (void)fd_write_all(fd, line, (size_t)size);
-    const int error = read_answer(&ask, fd, deadline_ns);
-    fd_close(&fd);
+    const int error =
+        control_ask(ask.control, line, (size_t)size, ask.wait_ms, ask.answer, sizeof ask.answer);
+    if (error == -ETIMEDOUT)
+        log_error("the snapshot may still be made");
     if (error)
         return error == -ETIMEDOUT ? HOSTVMM_EXIT_TIMED_OUT : HOSTVMM_EXIT_HOST;
     return tell(&ask);
