@@ -214,6 +214,7 @@ $(eval $(call fuzz_target,rtnetlink,tests/fuzz/rtnetlink.c agent/net/message.c a
 # The function's process, and what it may ask of the kernel.
 AGENT_PROCESS_SOURCES := agent/process.c agent/confine.c agent/isolate.c agent/isolate_mounts.c agent/arch_x86_64.c
 $(eval $(call unit_test,agent_confine_test,tests/unit/agent/confine_test.c agent/confine.c agent/arch_x86_64.c))
+$(eval $(call unit_test,agent_isolate_test,tests/unit/agent/isolate_test.c agent/isolate.c agent/isolate_mounts.c $(BASE_SOURCES)))
 # What the agent does to its guest around a snapshot, and what it tells the audit.
 AGENT_RESUME_SOURCES := agent/resume.c agent/resume/clock.c agent/resume/page.c agent/resume/identity.c agent/resume/secrets.c \
 	agent/resume/netlink.c agent/resume/sockets.c agent/drbg.c agent/facts.c agent/facts_net.c agent/facts_process.c \

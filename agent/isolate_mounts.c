@@ -1,6 +1,7 @@
 /*
- * What the function sees of the guest's files. Everything is made below ISOLATE_DIRECTORY/root, which then
- * becomes the root; what was there before is let go.
+ * What the function sees of the guest's files. Its root is made in ISOLATE_DIRECTORY/root and becomes the
+ * root; the rest is mounted from the old one, by paths relative to it, and then that is let go. So a link in
+ * the image leads where it leads for the function.
  *
  *   /          the guest's root (image and overlay), read-only
  *   /proc      of its own pid namespace; of others' processes it shows none
@@ -14,6 +15,7 @@
  * (resolv.conf, with a clone's network) shows here too, and nothing goes the other way.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -24,9 +26,10 @@
 #include "agent/isolate.h"
 #include "agent/resume/parts.h"
 
-#define ROOT    ISOLATE_DIRECTORY "/root"
-#define SCRATCH ISOLATE_DIRECTORY "/scratch"
-#define STRICT  (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+#define ROOT        ISOLATE_DIRECTORY "/root"
+#define SCRATCH     ISOLATE_DIRECTORY "/scratch"
+#define OLD_SCRATCH "run/agent/scratch" /* the same, from the old root */
+#define STRICT      (MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 static const struct {
     const char *path;
@@ -52,27 +55,26 @@ static const struct {
     {SCRATCH "/dev/pts", 0755}, {SCRATCH "/dev/shm", 0755},
 };
 
-/* In their order: a mount below another follows it. */
+/* From the old root to the new one. In their order: a mount below another follows it. */
 static const struct bind {
     const char *source, *target;
     unsigned long flags;
 } binds[] = {
-    {"/", ROOT, MS_RDONLY | MS_NOSUID | MS_NODEV},
-    {"/sys", ROOT "/sys", MS_RDONLY | STRICT},
-    {"/run", ROOT "/run", MS_RDONLY | STRICT},
-    {SCRATCH "/dev", ROOT "/dev", MS_RDONLY | MS_NOSUID | MS_NOEXEC},
-    {"/dev/pts", ROOT "/dev/pts", MS_NOSUID | MS_NOEXEC},
-    {SCRATCH "/shm", ROOT "/dev/shm", STRICT},
-    {SCRATCH "/tmp", ROOT "/tmp", MS_NOSUID | MS_NODEV},
+    {"sys", "/sys", MS_RDONLY | STRICT},
+    {"run", "/run", MS_RDONLY | STRICT},
+    {OLD_SCRATCH "/dev", "/dev", MS_RDONLY | MS_NOSUID | MS_NOEXEC},
+    {"dev/pts", "/dev/pts", MS_NOSUID | MS_NOEXEC},
+    {OLD_SCRATCH "/shm", "/dev/shm", STRICT},
+    {OLD_SCRATCH "/tmp", "/tmp", MS_NOSUID | MS_NODEV},
 };
 
 /* Files of the agent's that lie over others: where programs look for them. */
 static const struct {
     const char *path, *target;
 } files[] = {
-    {"/run/machine-id", ROOT "/etc/machine-id"},
-    {"/run/resolv.conf", ROOT "/etc/resolv.conf"},
-    {"/run/boot_id", ROOT "/proc/sys/kernel/random/boot_id"},
+    {"run/machine-id", "/etc/machine-id"},
+    {"run/resolv.conf", "/etc/resolv.conf"},
+    {"run/boot_id", "/proc/sys/kernel/random/boot_id"},
 };
 
 int isolate_mounts_prepare(void)
@@ -103,15 +105,34 @@ static int fill_scratch(uint64_t bytes)
     return 0;
 }
 
-static int bind_all(const char **what)
+static int bind_place(const char *source, const char *target, unsigned long flags)
 {
-    for (size_t i = 0; i < sizeof binds / sizeof *binds; i++) {
-        *what = binds[i].source;
-        if (mount(binds[i].source, binds[i].target, NULL, MS_BIND, NULL) < 0 ||
-            mount(NULL, binds[i].target, NULL, MS_BIND | MS_REMOUNT | binds[i].flags, NULL) < 0)
-            return -errno;
-    }
+    if (mount(source, target, NULL, MS_BIND, NULL) < 0 ||
+        mount(NULL, target, NULL, MS_BIND | MS_REMOUNT | flags, NULL) < 0)
+        return -errno;
     return 0;
+}
+
+/* The old root lies over the new one afterwards, and is the working directory. */
+static int change_root(void)
+{
+    const int old_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC); /* of a child that executes soon */
+    if (old_fd < 0 || chdir(ROOT) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || fchdir(old_fd) < 0)
+        return -errno;
+    return 0;
+}
+
+static int mount_all(const char **what)
+{
+    int error = 0;
+    for (size_t i = 0; i < sizeof binds / sizeof *binds && error == 0; i++) {
+        *what = binds[i].target;
+        error = bind_place(binds[i].source, binds[i].target, binds[i].flags);
+    }
+    if (error)
+        return error;
+    *what = "/proc";
+    return mount("proc", "/proc", "proc", STRICT, "hidepid=2") < 0 ? -errno : 0;
 }
 
 static int lay_files(const char **what)
@@ -138,20 +159,19 @@ int isolate_mounts_enter(uint64_t scratch_bytes, const char **what)
     (void)umask(0);
     *what = "make /tmp and /dev";
     int error = fill_scratch(scratch_bytes);
+    if (error)
+        return error;
+    *what = "make its root";
+    error = bind_place("/", ROOT, MS_RDONLY | MS_NOSUID | MS_NODEV);
     if (error == 0)
-        error = bind_all(what);
+        error = change_root();
+    if (error == 0)
+        error = mount_all(what);
+    if (error == 0)
+        error = lay_files(what);
     if (error)
         return error;
-    *what = "mount /proc";
-    if (mount("proc", ROOT "/proc", "proc", STRICT, "hidepid=2") < 0)
-        return -errno;
-    error = lay_files(what);
-    if (error)
-        return error;
-    *what = "change the root"; /* put_old on the new root itself, and off again: no directory is needed */
-    if (chdir(ROOT) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 ||
-        chdir("/") < 0)
-        return -errno;
     (void)umask(022);
-    return 0;
+    *what = "let the old root go";
+    return umount2(".", MNT_DETACH) < 0 || chdir("/") < 0 ? -errno : 0;
 }

@@ -147,6 +147,30 @@ test_isolation_a_child_runs_out_of_memory() {
     next_works
 }
 
+# What the kernel holds for it counts as its own: it is ended for it, or stopped by the limit on descriptors.
+test_isolation_kernel_buffers() {
+    start
+    invoke -t "buffers 3" --timeout 60000
+    errored 6 Function.OutOfMemory
+    next_works
+}
+
+# Output without end, also between events: the agent answers on.
+test_isolation_noise() {
+    start
+    deed noise
+    for _ in 1 2 3; do
+        invoke -t ok --timeout 10000
+        answered ok
+    done
+    invoke -t crash --timeout 10000
+    errored 6 Function.Crashed
+    invoke -t ok
+    answered ok
+    expect_no_text "$DIR/errors" nnnn
+    vm_stop
+}
+
 # The deadline holds, and another client is answered in time, however many processes spin.
 test_isolation_spinning_processes() {
     start

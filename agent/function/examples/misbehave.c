@@ -292,8 +292,9 @@ static const struct deed {
     {"close", do_close},     {"fail", do_fail},           {"return", do_return},
     {"whoami", do_whoami},   {"leak", do_leak},           {"spin", do_spin},
     {"fill", do_fill},       {"files", do_files},         {"descriptors", do_descriptors},
-    {"killall", do_killall}, {"read", do_read},           {"write", do_write},
-    {"list", do_list},       {"escape", do_escape},
+    {"buffers", do_buffers}, {"noise", do_noise},         {"killall", do_killall},
+    {"read", do_read},       {"write", do_write},         {"list", do_list},
+    {"escape", do_escape},
 };
 
 static int handle(void *context, const struct function_event *event, struct function_reply *reply)

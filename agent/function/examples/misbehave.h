@@ -16,6 +16,8 @@ int do_spin(struct call *call);
 int do_fill(struct call *call);
 int do_files(struct call *call);
 int do_descriptors(struct call *call);
+int do_buffers(struct call *call);
+int do_noise(struct call *call);
 int do_killall(struct call *call);
 int do_read(struct call *call);
 int do_write(struct call *call);

@@ -124,6 +124,39 @@ int do_descriptors(struct call *call)
                                  strerror(error));
 }
 
+/* Memory of the kernel's: sockets with as much in them as they take, in it and in NUMBER children. */
+int do_buffers(struct call *call)
+{
+    static const char block[65536];
+    bool child = false;
+    for (unsigned long i = 0; i < call->number && !child; i++)
+        child = fork() == 0;
+    unsigned long long bytes = 0;
+    int pair[2];
+    while (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, pair) == 0) {
+        ssize_t count;
+        while ((count = send(pair[0], block, sizeof block, 0)) > 0)
+            bytes += (unsigned long long)count;
+    }
+    const int error = errno;
+    if (child)
+        pause(); /* until it is killed */
+    close(pair[0]); /* one of the last whole pair, for the answer */
+    return function_reply_printf(call->reply, "buffered %llu KiB: %s", bytes >> 10, strerror(error));
+}
+
+/* A child that writes to standard output for ever, also when the answer is out. */
+int do_noise(struct call *call)
+{
+    static char block[4096];
+    memset(block, 'n', sizeof block);
+    const pid_t child = fork();
+    while (child == 0)
+        if (write(STDOUT_FILENO, block, sizeof block) < 0)
+            _exit(0);
+    return child < 0 ? -errno : function_reply_printf(call->reply, "noise by %d", (int)child);
+}
+
 /* Every process that it may, with a child to show that there was one. */
 int do_killall(struct call *call)
 {
