@@ -67,6 +67,17 @@ static const char *unfit_net(struct config *config, const char **text)
     return NULL;
 }
 
+/* The root image is a drive of this name; without one the name is free. NULL, or what is wrong. */
+static const char *unfit_drive(const struct config *config, const char **text)
+{
+    for (unsigned i = 0; i < config->drive_count && config->rootfs; i++) {
+        *text = config->drives[i].path;
+        if (strcmp(config->drives[i].id, "rootfs") == 0)
+            return "want another id: rootfs is the root image's";
+    }
+    return NULL;
+}
+
 enum config_result config_parse(struct config *config, enum config_command command, int argc, char **argv,
                                 char *why, size_t why_bytes)
 {
@@ -98,6 +109,11 @@ enum config_result config_parse(struct config *config, enum config_command comma
     const char *misfit = name ? NULL : config_unfit_memory(config);
     if (misfit) {
         (void)snprintf(why, why_bytes, "%s", misfit);
+        return CONFIG_BAD;
+    }
+    const char *taken = name ? NULL : unfit_drive(config, &text);
+    if (taken) {
+        (void)snprintf(why, why_bytes, "--drive %.80s: %s", text, taken);
         return CONFIG_BAD;
     }
     const char *wanted = name ? NULL : unfit_net(config, &text);

@@ -26,12 +26,9 @@ static const char *drive_word(struct config_drive *drive, const char *word, size
     return rate > 0 ? NULL : "want FILE[,ro][,id=NAME][,bandwidth=LIMIT][,operations=LIMIT]";
 }
 
-/* Whether a guest that boots can have this drive beside those before it; a clone's are judged by the
- * snapshot. */
+/* Whether a guest can have this drive beside those before it. */
 static const char *drive_unfit(const struct config *config, const struct config_drive *drive)
 {
-    if (config->command != CONFIG_RESTORE && strcmp(drive->id, "rootfs") == 0)
-        return "want another id: rootfs is the root image's";
     for (unsigned i = 0; i < config->drive_count; i++)
         if (strcmp(config->drives[i].id, drive->id) == 0)
             return "want an id that no other drive has";

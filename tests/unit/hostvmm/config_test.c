@@ -135,7 +135,6 @@ static void bad_values_are_refused_with_the_range(void **state)
         {"--drive", "a,id=", "FILE[,ro]"},
         {"--drive", "a,id=a b", "letters"},
         {"--drive", "a,id=123456789012345678901", "1 to 20"},
-        {"--drive", "a,id=rootfs", "another id"},
         {"--drive", "a,bandwidth=", "SIZE/REFILL_MS"},
         {"--drive", "a,bandwidth=0/1", "SIZE/REFILL_MS"},
         {"--drive", "a,operations=5", "SIZE/REFILL_MS"},
@@ -167,6 +166,10 @@ static void bad_values_are_refused_with_the_range(void **state)
     }
     assert_int_equal(parse("--cpus", "1", NULL), CONFIG_BAD);
     assert_non_null(strstr(why, "--kernel is missing"));
+    /* The name of the root image's drive is free when there is none. */
+    assert_int_equal(parse("--kernel", "k", "--drive", "a,id=rootfs", "--rootfs", "r", NULL), CONFIG_BAD);
+    assert_non_null(strstr(why, "--drive a: want another id"));
+    assert_int_equal(parse("--kernel", "k", "--drive", "a,id=rootfs", NULL), CONFIG_OK);
     assert_int_equal(parse("--kernel", NULL), CONFIG_BAD);
     assert_non_null(strstr(why, "needs a value"));
     assert_int_equal(parse("--kernel", "k", "--no-rng=1", NULL), CONFIG_BAD);
