@@ -10,7 +10,7 @@
 #
 # What is missing on a Debian machine is installed by the targets that need it (.setup/), once.
 
-BUILD ?= build
+BUILD ?= $(if $(SANITIZE),build/$(SANITIZE),build)
 SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
@@ -37,8 +37,18 @@ MUSL_LDFLAGS := -static -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack -s
 
 # Unit tests: the machine's own compiler and libc, with sanitizers.
 UNIT_CC := gcc
-UNIT_CFLAGS := $(CSTD) $(WARNINGS) -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
-	-fno-sanitize-recover=undefined $(INCLUDES)
+UNIT_CFLAGS := $(CSTD) $(WARNINGS) -O1 -g -fno-omit-frame-pointer $(INCLUDES)
+# make SANITIZE=thread or SANITIZE=address: in a BUILD of its own, the unit tests under that one, and a hostvmm of the machine's own
+# libc under it in place of the static one, for the integration tests. (Warnings: what GCC says of fences, which that one does not
+# understand, of differences between the two libcs, and of ranges that sanitizers hide from it.)
+ifdef SANITIZE
+UNIT_CFLAGS += -Wno-error -Wno-conversion -Wno-format-truncation
+endif
+ifeq ($(SANITIZE),thread)
+UNIT_CFLAGS += -fsanitize=thread -Wno-tsan -static-libtsan
+else
+UNIT_CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined $(if $(SANITIZE),-static-libasan -static-libubsan)
+endif
 # BearSSL calls nothing of a libc but memory functions: one build serves both.
 UNIT_LIBS := $(THIRD)/lib/libcbor-host.a $(THIRD)/lib/libbearssl-host.a $(THIRD)/lib/libmicrohttpd-host.a \
 	$(THIRD)/lib/libjansson-host.a -lcmocka -lpthread
@@ -338,6 +348,8 @@ $(eval $(call unit_test,hostvmm/config_test,tests/unit/hostvmm/config_test.c $(R
 	hostvmm/timeline.c hostvmm/timeline_phases.c hostvmm/timeline_svg.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/config_net_test,tests/unit/hostvmm/config_net_test.c $(RATE_TEST_SOURCES) hostvmm/config.c hostvmm/config_options.c hostvmm/config_operate.c hostvmm/config_devices.c hostvmm/config_balloon.c \
 	hostvmm/config_net.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
+$(eval $(call unit_test,hostvmm/config_balloon_test,tests/unit/hostvmm/config_balloon_test.c $(RATE_TEST_SOURCES) \
+	$(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) agent/proto/network.c init/bootargs.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/console_test,tests/unit/hostvmm/console_test.c hostvmm/console.c \
 	hostvmm/device/serial.c hostvmm/device/irq.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c $(BASE_SOURCES)))
 $(eval $(call unit_test,hostvmm/rate_test,tests/unit/hostvmm/rate_test.c $(RATE_TEST_SOURCES) agent/base/fd.c))
@@ -474,6 +486,15 @@ API_FUNCTION_SOURCES := $(API)/functions.c $(API)/functions_ask.c $(API)/functio
 	$(API)/functions_invoke.c $(API)/functions_members.c $(API)/functions_metrics.c $(API)/functions_wish.c
 HOSTVMM_API_SOURCES := $(API)/server.c $(API)/http.c $(API_MACHINE_SOURCES) $(API_FUNCTION_SOURCES)
 HOSTVMM_API_LIBS := $(THIRD)/lib/libmicrohttpd.a $(THIRD)/lib/libjansson.a
+API_TEST_SOURCES := tests/unit/control/api_stage.c $(API_MACHINE_SOURCES) agent/proto/network.c $(BASE_SOURCES)
+$(eval $(call unit_test,control/api_route_test,tests/unit/control/api_route_test.c $(API_TEST_SOURCES)))
+$(eval $(call unit_test,control/api_body_test,tests/unit/control/api_body_test.c $(API_TEST_SOURCES)))
+$(eval $(call unit_test,control/api_arguments_test,tests/unit/control/api_arguments_test.c $(API_TEST_SOURCES) \
+	$(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) $(RATE_TEST_SOURCES) init/bootargs.c))
+$(eval $(call unit_test,control/api_snapshot_test,tests/unit/control/api_snapshot_test.c $(API_TEST_SOURCES)))
+$(eval $(call unit_test,control/api_guest_test,tests/unit/control/api_guest_test.c $(API_TEST_SOURCES)))
+$(eval $(call fuzz_target,api_json,tests/fuzz/api_json.c $(API_MACHINE_SOURCES) hostvmm/control/operator_request.c \
+	$(HOSTVMM_RATE_SOURCES) hostvmm/snapshot/codec.c hostvmm/snapshot/item.c agent/proto/network.c $(BASE_SOURCES),$(THIRD)/lib/libjansson-host.a))
 $(eval $(call unit_test,control/api_functions_test,tests/unit/control/api_functions_test.c $(API_FUNCTION_SOURCES) \
 	hostvmm/control/client.c hostvmm/control/text.c hostvmm/control/dial.c tests/unit/control/fake.c $(PROTO_SOURCES) \
 	$(BASE_SOURCES)))
@@ -484,38 +505,20 @@ $(eval $(call unit_test,control/openapi_test,tests/unit/control/openapi_test.c $
 $(BUILD)/tests/unit/control/openapi_test: hostvmm/control/api/openapi.json
 
 # ---- hostvmm: link -------------------------------------------------------------------------------------------------
-API_TEST_SOURCES := tests/unit/control/api_stage.c $(API_MACHINE_SOURCES) agent/proto/network.c $(BASE_SOURCES)
-$(eval $(call unit_test,control/api_route_test,tests/unit/control/api_route_test.c $(API_TEST_SOURCES)))
-$(eval $(call unit_test,control/api_body_test,tests/unit/control/api_body_test.c $(API_TEST_SOURCES)))
-$(eval $(call unit_test,control/api_arguments_test,tests/unit/control/api_arguments_test.c $(API_TEST_SOURCES) \
-	$(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) $(RATE_TEST_SOURCES) init/bootargs.c))
-$(eval $(call unit_test,control/api_snapshot_test,tests/unit/control/api_snapshot_test.c $(API_TEST_SOURCES)))
-$(eval $(call unit_test,control/api_guest_test,tests/unit/control/api_guest_test.c $(API_TEST_SOURCES)))
-$(eval $(call fuzz_target,api_json,tests/fuzz/api_json.c $(API_MACHINE_SOURCES) hostvmm/control/operator_request.c \
-	$(HOSTVMM_RATE_SOURCES) hostvmm/snapshot/codec.c hostvmm/snapshot/item.c agent/proto/network.c $(BASE_SOURCES),$(THIRD)/lib/libjansson-host.a))
-API_TEST_SOURCES := tests/unit/control/api_stage.c $(API_MACHINE_SOURCES) agent/proto/network.c $(BASE_SOURCES)
-$(eval $(call unit_test,control/api_route_test,tests/unit/control/api_route_test.c $(API_TEST_SOURCES)))
-$(eval $(call unit_test,control/api_body_test,tests/unit/control/api_body_test.c $(API_TEST_SOURCES)))
-$(eval $(call unit_test,control/api_arguments_test,tests/unit/control/api_arguments_test.c $(API_TEST_SOURCES) \
-	$(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) $(RATE_TEST_SOURCES) init/bootargs.c))
-$(eval $(call unit_test,control/api_snapshot_test,tests/unit/control/api_snapshot_test.c $(API_TEST_SOURCES)))
-$(eval $(call unit_test,control/api_guest_test,tests/unit/control/api_guest_test.c $(API_TEST_SOURCES)))
-API_TEST_SOURCES := tests/unit/control/api_stage.c $(API_MACHINE_SOURCES) agent/proto/network.c $(BASE_SOURCES)
-$(eval $(call unit_test,control/api_route_test,tests/unit/control/api_route_test.c $(API_TEST_SOURCES)))
-$(eval $(call unit_test,control/api_body_test,tests/unit/control/api_body_test.c $(API_TEST_SOURCES)))
-$(eval $(call unit_test,control/api_arguments_test,tests/unit/control/api_arguments_test.c $(API_TEST_SOURCES) \
-	$(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) $(RATE_TEST_SOURCES) init/bootargs.c))
-$(eval $(call unit_test,control/api_guest_test,tests/unit/control/api_guest_test.c $(API_TEST_SOURCES)))
-API_TEST_SOURCES := tests/unit/control/api_stage.c $(API_MACHINE_SOURCES) agent/proto/network.c $(BASE_SOURCES)
-$(eval $(call unit_test,control/api_route_test,tests/unit/control/api_route_test.c $(API_TEST_SOURCES)))
-$(eval $(call unit_test,control/api_guest_test,tests/unit/control/api_guest_test.c $(API_TEST_SOURCES)))
 # The initramfs with init is a part of the program.
 $(BUILD)/musl/hostvmm/boot/initramfs.o: hostvmm/boot/initramfs.S $(BUILD)/initramfs.cpio | $(THIRD)/stamp
 	@mkdir -p $(@D)
 	$(QUIET_CC)$(MUSL_CC) -DINITRAMFS_PATH='"$(BUILD)/initramfs.cpio"' -c $< -o $@
-$(eval $(call musl_program,hostvmm,$(HOSTVMM_CORE_SOURCES) $(HOSTVMM_VIRTIO_SOURCES) $(HOSTVMM_CONTROL_SOURCES) \
-	$(HOSTVMM_API_SOURCES) $(HOSTVMM_SNAPSHOT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES),$(HOSTVMM_API_LIBS) $(THIRD)/lib/libcbor.a \
-	$(THIRD)/lib/libbearssl.a))
+HOSTVMM_SOURCES := $(HOSTVMM_CORE_SOURCES) $(HOSTVMM_VIRTIO_SOURCES) $(HOSTVMM_CONTROL_SOURCES) \
+	$(HOSTVMM_API_SOURCES) $(HOSTVMM_SNAPSHOT_SOURCES) $(PROTO_SOURCES) $(BASE_SOURCES)
+ifdef SANITIZE
+MUSL_PROGRAMS += $(BUILD)/hostvmm
+$(BUILD)/hostvmm: $(call unit,$(HOSTVMM_SOURCES))
+	@mkdir -p $(@D)
+	$(QUIET_LD)$(UNIT_CC) $(UNIT_CFLAGS) $^ $(filter-out -lcmocka,$(UNIT_LIBS)) -o $@
+else
+$(eval $(call musl_program,hostvmm,$(HOSTVMM_SOURCES),$(HOSTVMM_API_LIBS) $(THIRD)/lib/libcbor.a $(THIRD)/lib/libbearssl.a))
+endif
 $(BUILD)/hostvmm: $(BUILD)/musl/hostvmm/boot/initramfs.o
 # The same code in a program that makes a snapshot by hand and times its restores.
 $(eval $(call musl_program,tests/bench/probe,tests/bench/probe.c $(filter-out hostvmm/main.c,$(HOSTVMM_CORE_SOURCES)) \
