@@ -56,9 +56,10 @@ static double layer_mib(unsigned layer)
 static void print_machine(void)
 {
     const struct snapshot_machine *machine = &snapshot.machine;
-    (void)printf("machine    %llu MiB, %u vCPU%s%s%s\n",
+    (void)printf("machine    %llu MiB, %u vCPU%s%s%s%s\n",
                  (unsigned long long)(machine->memory_bytes / ARCH_MIB), machine->vcpu_count,
                  machine->vcpu_count > 1 ? "s" : "", machine->rng ? ", entropy device" : "",
+                 machine->balloon.on ? ", balloon" : "",
                  machine->agent ? "" : ", without Rekindle's agent: clones cannot be made unique");
     if (machine->vsock_cid)
         (void)printf("vsock      CID %u\n", machine->vsock_cid);
