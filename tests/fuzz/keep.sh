@@ -16,6 +16,8 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
 done
 [ $# -eq 0 ] || shift
 
+by_size() { find "$1" -type f -printf '%s %f\n' | sort -n | cut -d' ' -f2; }
+
 for name in $names; do
     kept=tests/fuzz/corpus/$name
     new=$(mktemp -d /tmp/fuzz-keep.XXXXXX)
@@ -25,14 +27,13 @@ for name in $names; do
         [ ! -d "$from/$name" ] || sources="$sources $(test -d "$from/$name/corpus" && echo "$from/$name/corpus" || echo "$from/$name")"
     done
     # shellcheck disable=SC2086
-    "$build/tests/fuzz/$name" -merge=1 -use_counters=0 -timeout=10 "$new" $sources >"$new.log" 2>&1 || {
+    "$build/tests/fuzz/$name" -set_cover_merge=1 -use_counters=0 -timeout=10 "$new" $sources >"$new.log" 2>&1 || {
         tail -n 5 "$new.log"
         exit 1
     }
-    # Beyond the limits the largest go: what they cover a run finds again.
-    while [ "$(find "$new" -type f | wc -l)" -gt $files_max ] || [ "$(cat "$new"/* | wc -c)" -gt $bytes_max ]; do
-        rm "$new/$(find "$new" -type f -printf '%s %f\n' | sort -n | tail -n 1 | cut -d' ' -f2)"
-    done
+    # Beyond the limits: the longest programs cover most, so of too many the smallest go, of too many bytes the largest.
+    while [ "$(cat "$new"/* | wc -c)" -gt $bytes_max ]; do rm "$new/$(by_size "$new" | tail -n 1)"; done
+    while [ "$(find "$new" -type f | wc -l)" -gt $files_max ]; do rm "$new/$(by_size "$new" | head -n 1)"; done
     rm -rf "$kept"
     mkdir -p "$kept"
     cp "$new"/* "$kept"
