@@ -350,6 +350,12 @@ $(eval $(call unit_test,hostvmm/config_net_test,tests/unit/hostvmm/config_net_te
 	hostvmm/config_net.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/config_balloon_test,tests/unit/hostvmm/config_balloon_test.c $(RATE_TEST_SOURCES) \
 	$(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) agent/proto/network.c init/bootargs.c agent/base/fd.c))
+$(eval $(call unit_test,hostvmm/timeline_test,tests/unit/hostvmm/timeline_test.c hostvmm/timeline.c hostvmm/timeline_phases.c \
+	hostvmm/timeline_svg.c agent/base/fd.c))
+$(eval $(call unit_test,hostvmm/logs_test,tests/unit/hostvmm/logs_test.c hostvmm/logs.c agent/base/log.c agent/base/fd.c \
+	agent/proto/utf8.c))
+$(eval $(call unit_test,hostvmm/metrics_test,tests/unit/hostvmm/metrics_test.c hostvmm/metrics.c hostvmm/metrics_table.c \
+	hostvmm/timeline.c hostvmm/timeline_phases.c hostvmm/timeline_svg.c hostvmm/control/text.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/console_test,tests/unit/hostvmm/console_test.c hostvmm/console.c \
 	hostvmm/device/serial.c hostvmm/device/irq.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c $(BASE_SOURCES)))
 $(eval $(call unit_test,hostvmm/rate_test,tests/unit/hostvmm/rate_test.c $(RATE_TEST_SOURCES) agent/base/fd.c))

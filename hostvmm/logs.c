@@ -54,9 +54,8 @@ static void put_text(struct line *line, const char *text)
 }
 
 /* Bytes that are no UTF-8 become '?'. */
-static void put_string(struct line *line, const char *text)
+static void put_escaped(struct line *line, const char *text)
 {
-    put_text(line, "\"");
     for (size_t left = strlen(text); left > 0;) {
         size_t good = utf8_valid_prefix(text, left);
         for (; good > 0; good--, text++, left--) {
@@ -76,7 +75,6 @@ static void put_string(struct line *line, const char *text)
             left--;
         }
     }
-    put_text(line, "\"");
 }
 
 size_t logs_json(char *to, const char *time, enum log_level level, const char *program, const char *request,
@@ -87,16 +85,16 @@ size_t logs_json(char *to, const char *time, enum log_level level, const char *p
     put_text(&line, time);
     put_text(&line, "\",\"level\":\"");
     put_text(&line, level_names[level]);
-    put_text(&line, "\",\"program\":");
-    put_string(&line, program);
+    put_text(&line, "\",\"program\":\"");
+    put_escaped(&line, program);
     if (request) {
-        put_text(&line, ",\"request\":");
-        put_string(&line, request);
+        put_text(&line, "\",\"request\":\"");
+        put_escaped(&line, request);
     }
-    put_text(&line, ",\"message\":");
-    put_string(&line, message);
+    put_text(&line, "\",\"message\":\"");
+    put_escaped(&line, message);
     line.room = LOGS_JSON_BYTES;
-    put_text(&line, "}\n");
+    put_text(&line, "\"}\n");
     return line.used;
 }
 
