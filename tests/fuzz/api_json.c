@@ -157,6 +157,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct guest guest = {.fd = pair[1], .answer = (data[0] >> 1) % (sizeof answers / sizeof answers[0])};
     if (pthread_create(&thread, NULL, guest_main, &guest))
         abort();
+    api.child.served = false; /* nobody spawns */
     api.child.fd = pair[0];
     const bool runs = data[0] & 1;
     data++;

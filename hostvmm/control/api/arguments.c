@@ -50,15 +50,14 @@ static void add_option(struct arguments *arguments, const char *name, const char
 
 /* ---- devices ---- */
 
-static int add_drive(struct arguments *arguments, const json_t *drive)
+static int add_drive(struct arguments *arguments, const json_t *drive, bool rekindle)
 {
     char rates[RATES_BYTES];
     if (rates_words(model_object(drive, "rate_limiter"), ",", "", rates, sizeof rates))
         return -ENOSPC;
     arguments_add(arguments, "--drive");
     arguments_add(arguments, "%s%s,id=%s%s", model_text(drive, "path_on_host"),
-                  model_flag(drive, "is_read_only", false) ? ",ro" : "", model_text(drive, "drive_id"),
-                  rates);
+                  model_flag(drive, "is_read_only", false) ? ",ro" : "", drives_name(drive, rekindle), rates);
     return 0;
 }
 
@@ -200,7 +199,7 @@ int arguments_run(struct arguments *arguments, const json_t *config, const struc
     add_machine(arguments, model_object(config, "machine-config"));
     for (size_t i = 0; i < json_array_size(drives) && error == 0; i++)
         if (i > 0 || !about->rekindle)
-            error = add_drive(arguments, json_array_get(drives, i));
+            error = add_drive(arguments, json_array_get(drives, i), about->rekindle);
     for (size_t i = 0; i < json_array_size(nets) && error == 0; i++)
         error = add_net(arguments, json_array_get(nets, i), false);
     if (vsock) {

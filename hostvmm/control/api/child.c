@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -16,7 +17,8 @@
 
 int child_init(struct child *child, const char *program)
 {
-    *child = (struct child){.program = program, .wake = -1, .pidfd = -1, .errors = -1, .fd = -1};
+    *child =
+        (struct child){.program = program, .served = true, .wake = -1, .pidfd = -1, .errors = -1, .fd = -1};
     if (pthread_mutex_init(&child->lock, NULL) || pthread_cond_init(&child->changed, NULL))
         return -ENOMEM;
     child->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -166,20 +168,19 @@ static int read_line(int fd, char **line, uint64_t deadline_ns)
 
 int child_ask(struct child *child, const char *line, json_t **answer)
 {
-    char sent[LINE_MAX_BYTES + 1];
+    char sent[LINE_MAX_BYTES + 2];
     char *text;
     json_error_t why;
     const size_t size = strlen(line);
     *answer = NULL;
     if (child->fd < 0)
         return -ENOTCONN;
-    if (size >= sizeof sent || memchr(line, '\n', size))
+    if (size > LINE_MAX_BYTES || memchr(line, '\n', size))
         return -EINVAL;
     if (child->broken)
         return -EPROTO;
-    memcpy(sent, line, size);
-    sent[size] = '\n';
-    int error = fd_write_all(child->fd, sent, size + 1);
+    const int bytes = snprintf(sent, sizeof sent, "%s\n", line);
+    int error = fd_write_all(child->fd, sent, (size_t)bytes);
     if (error == 0)
         error = read_line(child->fd, &text, clock_monotonic_ns() + CHILD_TIMEOUT_MS * UINT64_C(1000000));
     if (error == 0) {

@@ -41,7 +41,7 @@ struct child {
     pthread_cond_t changed;
     int wake; /* eventfd: there is a wish, or the end */
     struct child_wish *wish;
-    bool served;   /* child_run runs: wishes are answered */
+    bool served;   /* wishes are answered: until child_run ends */
     bool starting; /* a handler waits to see whether the guest comes up */
     bool ended;    /* it has, with this code, and nobody has been told yet */
     int code;

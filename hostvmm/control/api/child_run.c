@@ -221,9 +221,6 @@ static bool is_over(struct child *child, int *code)
 int child_run(struct child *child, int signal_fd)
 {
     int code = HOSTVMM_EXIT_OK;
-    (void)pthread_mutex_lock(&child->lock);
-    child->served = true;
-    (void)pthread_mutex_unlock(&child->lock);
     while (!is_over(child, &code)) {
         struct pollfd sources[] = {
             {.fd = child->wake, .events = POLLIN},

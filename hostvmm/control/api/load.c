@@ -59,8 +59,7 @@ struct load {
     json_t *config; /* the clone's */
     bool rekindle;
     struct arguments_clone clone;
-    char *copies[MODEL_COPIES_MAX];
-    unsigned copy_count;
+    json_t *copies; /* of drives, by their paths */
 };
 
 /* ---- the request ---- */
@@ -228,10 +227,7 @@ static bool copy_drives(struct load *load, struct api_response *response)
             api_fail(response, 400, WHAT ": %s", why);
             return false;
         }
-        load->copies[load->copy_count] = strdup(copy);
-        if (!load->copies[load->copy_count])
-            return false;
-        load->copy_count++;
+        (void)json_array_append_new(load->copies, json_string(copy));
         load->clone.moved[i] = true;
         (void)json_object_set_new(drive, "path_on_host", json_string(copy));
     }
@@ -246,9 +242,8 @@ static void take_over(struct api *api, struct load *load, bool resume)
     const char *key;
     json_t *value;
     json_object_foreach(load->config, key, value)(void) json_object_set(api->config, key, value);
-    memcpy(api->copies, load->copies, sizeof api->copies);
-    api->copy_count = load->copy_count;
-    load->copy_count = 0;
+    api->copies = load->copies;
+    load->copies = NULL;
     memcpy(api->parent, load->path, sizeof api->parent);
     api->rekindle = load->rekindle;
     api->state = resume ? MODEL_RUNNING : MODEL_PAUSED;
@@ -288,7 +283,7 @@ static void start(struct api *api, struct load *load, const struct api_request *
 void snapshot_put_load(struct api *api, const struct api_request *request, struct api_response *response)
 {
     char why[SNAPSHOT_FILES_WHY];
-    struct load load = {.copy_count = 0};
+    struct load load = {.copies = NULL};
     if (!check_body(request->json, &load, response) || !model_before_start(api, response))
         return;
     if (api->configured) {
@@ -296,6 +291,7 @@ void snapshot_put_load(struct api *api, const struct api_request *request, struc
                  WHAT ": Loading a microVM snapshot not allowed after configuring boot-specific resources.");
         return;
     }
+    load.copies = json_array();
     if (model_absolute(model_text(request->json, "snapshot_path"), load.path))
         api_fail(response, 400, WHAT ": snapshot_path: the path is too long");
     else if (snapshot_files_owns(load.path, load.memory, why))
@@ -303,10 +299,6 @@ void snapshot_put_load(struct api *api, const struct api_request *request, struc
     else if (read_note(&load, api, response) && apply_overrides(&load, request->json, response) &&
              copy_drives(&load, response))
         start(api, &load, request, response);
-    while (load.copy_count > 0) {
-        char *copy = load.copies[--load.copy_count];
-        (void)unlink(copy);
-        free(copy);
-    }
+    model_unlink(load.copies);
     json_decref(load.config);
 }

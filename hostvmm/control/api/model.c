@@ -27,11 +27,7 @@ void api_fini(struct api *api)
 {
     child_fini(&api->child);
     fd_close(&api->metrics);
-    while (api->copy_count > 0) {
-        char *copy = api->copies[--api->copy_count];
-        (void)unlink(copy);
-        free(copy);
-    }
+    model_unlink(api->copies);
     json_decref(api->config);
     (void)pthread_mutex_destroy(&api->lock);
 }
@@ -246,6 +242,13 @@ int model_find(const json_t *list, const char *key, const char *id)
             return (int)i;
     }
     return -1;
+}
+
+void model_unlink(json_t *paths)
+{
+    for (size_t i = 0; i < json_array_size(paths); i++)
+        (void)unlink(json_string_value(json_array_get(paths, i)));
+    json_decref(paths);
 }
 
 json_t *model_copy(const json_t *object)

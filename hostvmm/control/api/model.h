@@ -17,8 +17,7 @@
 #define MODEL_SOCKET_MAX 107
 #define MODEL_VCPUS_MAX  32
 #define MODEL_MEMORY_MAX 524288u /* MiB */
-#define MODEL_COPIES_MAX MODEL_DRIVES_MAX
-#define MODEL_DRIVE_ID   20 /* characters that hostvmm takes */
+#define MODEL_DRIVE_ID   20      /* characters that hostvmm takes */
 #define MODEL_WHY_BYTES  512
 
 enum model_state { MODEL_NOT_STARTED, MODEL_RUNNING, MODEL_PAUSED };
@@ -34,9 +33,8 @@ struct api {
     const char *log_level; /* the child's --log-level; NULL: as it is without */
     char vsock[MODEL_PATH_MAX + 1];  /* absolute; empty: none */
     char parent[MODEL_PATH_MAX + 1]; /* the last snapshot made of this guest, or that it came from */
-    char *copies[MODEL_COPIES_MAX];  /* of drives, this clone's own: removed at the end */
-    unsigned copy_count;
-    int metrics; /* the file of /metrics; -1: none */
+    json_t *copies;                  /* paths of this clone's own drives: removed at the end */
+    int metrics;                     /* the file of /metrics; -1: none */
     struct child child;
 };
 
@@ -81,6 +79,9 @@ const json_t *model_object(const json_t *object, const char *name); /* NULL: abs
 /* The element of a list of the configuration whose `key` is `id`. Its index, or -1. */
 int model_find(const json_t *list, const char *key, const char *id);
 
+/* Remove the files of a list of paths, and let go of it. NULL: none. */
+void model_unlink(json_t *paths);
+
 /* A copy of `object` without the members that are null. */
 json_t *model_copy(const json_t *object);
 
@@ -121,7 +122,7 @@ bool nets_check(const json_t *body, struct api_response *response);
 bool machine_check_vsock(const json_t *body, struct api_response *response);
 /* The drive that the guest's root is on. NULL: there is none. */
 const json_t *drives_root(const json_t *config);
-/* What hostvmm calls this drive. */
+/* What hostvmm calls this drive: "rootfs" is the image that Rekindle's init runs from, and nothing else. */
 const char *drives_name(const json_t *drive, bool rekindle);
 
 /* Boot what the model says. Whether it runs; else the response tells why not. */

@@ -53,7 +53,7 @@ static int copy_sparse(int in, int out, off_t size)
 
 int snapshot_files_copy(const char *path, char to[SNAPSHOT_FILES_PATH + 1], char *why)
 {
-    struct stat about;
+    struct stat about = {.st_size = 0};
     int error = snapshot_files_beside(path, "clone", to, why);
     if (error)
         return error;

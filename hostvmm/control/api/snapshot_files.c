@@ -196,7 +196,10 @@ int snapshot_files_link(const char *made, const char *path, const char *link,
 static int trailer_of(const char *path, struct stat *about, uint8_t trailer[TRAILER_BYTES], char *why)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    int error = fd < 0 || fstat(fd, about) < 0 ? -errno : 0;
+    int error = 0;
+    *about = (struct stat){.st_size = 0};
+    if (fd < 0 || fstat(fd, about) < 0)
+        error = -errno;
     if (error == 0 && (!S_ISREG(about->st_mode) || about->st_size < TRAILER_BYTES))
         error = -EBADMSG;
     if (error == 0 && pread(fd, trailer, TRAILER_BYTES, about->st_size - TRAILER_BYTES) != TRAILER_BYTES)

@@ -133,7 +133,6 @@ static bool choose_init(struct api *api, struct api_response *response)
 {
     const json_t *boot = model_object(api->config, "boot-source");
     const json_t *root = drives_root(api->config);
-    const json_t *drives = json_object_get(api->config, "drives");
     if (!boot) {
         api_fail(response, 400, "Start microvm error: Cannot start microvm without kernel configuration.");
         return false;
@@ -147,11 +146,6 @@ static bool choose_init(struct api *api, struct api_response *response)
     else if (api->rekindle && model_text(root, "partuuid"))
         wrong = "partuuid: Rekindle's init takes the whole drive as the image: leave it out, or set "
                 "\"rekindle\": false";
-    else if (api->rekindle && strchr(path, '%'))
-        wrong = NULL;
-    for (size_t i = 1; i < json_array_size(drives) && api->rekindle && !wrong; i++)
-        if (strcmp(model_text(json_array_get(drives, i), "drive_id"), "rootfs") == 0)
-            wrong = "drive rootfs: that name is the root image's: name this drive otherwise";
     if (wrong)
         api_fail(response, 400, "Start microvm error: %s", wrong);
     return !wrong;

@@ -100,6 +100,18 @@ static void test_a_root_that_the_kernel_mounts(void **state)
            "--drive|i,ro,id=r|--control-fd|3");
 }
 
+static void test_the_root_images_name_is_no_other_drives(void **state)
+{
+    const struct arguments_about about = {.rekindle = false};
+    (void)state;
+    run_is("{\"boot-source\":{\"kernel_image_path\":\"k\",\"boot_args\":\"a\"},"
+           "\"drives\":[{\"drive_id\":\"rootfs\",\"path_on_host\":\"i\",\"is_root_device\":true,\"is_read_"
+           "only\":true}]}",
+           &about,
+           "run|--kernel|k|--bare-cmdline|--cmdline|a root=/dev/vda ro|--cpus|1|--memory|128|--drive|"
+           "i,ro,id=rootfs-drive|--control-fd|3");
+}
+
 static void test_interfaces_balloon_and_entropy(void **state)
 {
     const struct arguments_about about = {.rekindle = false};
@@ -181,6 +193,7 @@ int main(void)
         cmocka_unit_test(test_a_kernel_alone),
         cmocka_unit_test(test_an_image_of_ours),
         cmocka_unit_test(test_a_root_that_the_kernel_mounts),
+        cmocka_unit_test(test_the_root_images_name_is_no_other_drives),
         cmocka_unit_test(test_interfaces_balloon_and_entropy),
         cmocka_unit_test(test_a_clone),
         cmocka_unit_test(test_a_root_images_other_file_goes_by_its_own_name),

@@ -132,19 +132,6 @@ static void *run_main(void *context)
     return NULL;
 }
 
-static void wait_until_served(struct stage *stage)
-{
-    bool served = false;
-    for (unsigned i = 0; i < 10000 && !served; i++) {
-        (void)pthread_mutex_lock(&stage->api.child.lock);
-        served = stage->api.child.served;
-        (void)pthread_mutex_unlock(&stage->api.child.lock);
-        if (!served)
-            (void)usleep(1000);
-    }
-    assert_true(served);
-}
-
 void api_stage_begin(struct stage *stage)
 {
     static char program[1024];
@@ -164,7 +151,6 @@ void api_stage_begin(struct stage *stage)
     assert_true(stage->signal_fd >= 0);
     assert_int_equal(api_init(&stage->api, program), 0);
     assert_int_equal(pthread_create(&stage->main, NULL, run_main, stage), 0);
-    wait_until_served(stage);
 }
 
 void api_stage_join(struct stage *stage)
