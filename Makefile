@@ -687,6 +687,13 @@ $(BUILD)/tests/data/init-%.erofs: $(BUILD)/images/misbehave.erofs
 	@cp $(BUILD)/functions/misbehave/bootstrap $(BUILD)/tests/init-$*/
 	@echo "$(if $(filter exit,$*),exit 3,$*)" >$(BUILD)/tests/init-$*/init-mode
 	@rootfs/build.sh --base minimal --function $(BUILD)/tests/init-$* --init $(BUILD)/init --agent $(BUILD)/agent --out $@
+# The same on a base that has a resolv.conf of its own.
+$(BUILD)/tests/data/resolver.erofs: $(BUILD)/images/misbehave.erofs
+	@mkdir -p $(@D) $(BUILD)/tests/resolver/etc
+	@echo 'nameserver 192.0.2.99' >$(BUILD)/tests/resolver/etc/resolv.conf
+	@tar -C $(BUILD)/tests/resolver -cf $(BUILD)/tests/resolver.tar etc
+	@rootfs/build.sh --base $(BUILD)/tests/resolver.tar --function $(BUILD)/functions/misbehave --init $(BUILD)/init --agent $(BUILD)/agent --out $@
+integration-parts: $(BUILD)/tests/data/resolver.erofs
 
 # An agent one of whose steps fails in every clone.
 $(BUILD)/tests/data/fault-%.erofs: $(BUILD)/functions/hello/bootstrap $(BUILD)/tests/guest/agent-faulty $(BUILD)/init $(ROOTFS_SCRIPTS)

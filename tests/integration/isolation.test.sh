@@ -220,3 +220,21 @@ test_isolation_in_clones() {
     cmp -s "$DIR/answer" "$DIR/boot-id" || fail "another boot_id"
     next_works
 }
+
+# An image with a resolv.conf of its own: the agent mounts a clone's over it, long after the function's mounts were made.
+test_isolation_a_clones_resolver_lies_over_the_images() {
+    IMAGES=$DATA
+    snapshot_made resolver --net none,address=192.0.2.2/24
+    clone_start --net none,address=192.0.2.3/24,dns=192.0.2.53
+    deed "read /etc/resolv.conf"
+    expect "the resolver's configuration" "$(cat "$DIR/answer")" "nameserver 192.0.2.53"
+    invoke -t crash
+    errored 6 Function.Crashed
+    deed "read /etc/resolv.conf"
+    expect "a new process's" "$(cat "$DIR/answer")" "nameserver 192.0.2.53"
+    vm_stop
+    clone_start --net none,address=192.0.2.3/24
+    deed "read /etc/resolv.conf"
+    expect "the image's own" "$(cat "$DIR/answer")" "nameserver 192.0.2.99"
+    vm_stop
+}
