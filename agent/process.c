@@ -402,7 +402,7 @@ void process_explain(struct process *process, struct failure *failure)
 {
     struct start_report report;
     if (process->report_fd >= 0 && read(process->report_fd, &report, sizeof report) == sizeof report &&
-        report.step >= STEP_SESSION && report.step <= STEP_EXECUTE) {
+        report.step >= STEP_NAMESPACES && report.step <= STEP_EXECUTE) {
         failure_set(failure, FAILURE_NOT_STARTED, "it %s (%s/" FUNCTION_PROGRAM "): %s",
                     step_texts[report.step], process->directory, strerror(-report.error));
         return;
