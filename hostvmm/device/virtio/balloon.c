@@ -89,6 +89,9 @@ static int activate(struct virtio_device *device)
         balloon->queues[next++].role = BALLOON_HINTS;
     if (balloon_has(balloon, VIRTIO_BALLOON_F_REPORTING))
         balloon->queues[next++].role = BALLOON_REPORTS;
+    /* Linux notifies of its first statistics before DRIVER_OK, when nobody may look. */
+    for (unsigned i = 0; i < next; i++)
+        virtio_device_kick(device, i);
     return 0;
 }
 

@@ -192,6 +192,28 @@ static void statistics_are_asked_for(void **state)
     assert_false(balloon_used(f, 2));
 }
 
+/* As Linux does it. */
+static void a_notification_before_driver_ok_is_not_lost(void **state)
+{
+    struct balloon_fixture *f = *state;
+    struct virtio_balloon_view view;
+    assert_int_equal(virtio_balloon_init(&f->balloon, &f->guest.memory, &f->loop, &with_stats), 0);
+    f->irq = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    f->balloon.device.irq.fd = f->irq;
+    (void)guest_negotiate(&f->balloon.device, BALLOON_BIT(STATS_VQ));
+    for (unsigned i = 0; i < 3; i++)
+        guest_queue_init(&f->queues[i], &f->guest, &f->balloon.device, i, 64);
+    put_stat(f, 0, VIRTIO_BALLOON_S_MEMFREE, 5);
+    (void)balloon_send(f, 2, f->scratch, 10, false);
+    (void)balloon_turns(f);
+    virtio_balloon_look(&f->balloon, &view);
+    assert_int_equal(view.stats.has, 0);
+    guest_driver_ok(&f->balloon.device);
+    (void)balloon_turns(f);
+    virtio_balloon_look(&f->balloon, &view);
+    assert_int_equal(view.stats.has, UINT64_C(1) << VIRTIO_BALLOON_S_MEMFREE);
+}
+
 static void statistics_stay_on_or_off(void **state)
 {
     struct balloon_fixture *f = *state;
@@ -316,6 +338,7 @@ int main(void)
         TEST(half_a_page_number_is_refused),
         TEST(a_queue_without_its_feature_is_none),
         TEST(statistics_are_asked_for),
+        TEST(a_notification_before_driver_ok_is_not_lost),
         TEST(statistics_stay_on_or_off),
         TEST(a_reset_forgets_the_driver),
         TEST(a_clone_goes_on_where_its_origin_stood),
