@@ -12,6 +12,11 @@ deed() { # event [options of invoke...]: it is answered
     expect "exit code of '$1'" "$code" 0
 }
 
+between() { # what got least most
+    [ "$2" -ge "$3" ] || fail "$1: $2, expected $3 at least"
+    [ "$2" -le "$4" ] || fail "$1: $2, expected $4 at most"
+}
+
 next_works() {
     invoke -t ok
     answered ok
@@ -113,7 +118,7 @@ test_isolation_full_disk() {
     expect_text "$DIR/answer" ": No space left on device"
     # Half of its memory, which is 109 MiB of 128, less what the file system needs itself.
     kib=$(sed 's/filled \([0-9]*\) KiB.*/\1/' "$DIR/answer")
-    [ "$kib" -gt 50000 ] && [ "$kib" -lt 60000 ] || fail "$kib KiB fit into /tmp"
+    between "KiB that fit into /tmp" "$kib" 50000 60000
     invoke -t ok
     answered ok
     # Full as it is, no other event is hurt; a new process has a new one.
@@ -129,7 +134,7 @@ test_isolation_no_more_files() {
     deed files --timeout 60000
     expect_text "$DIR/answer" ": No space left on device"
     made=$(sed 's/made \([0-9]*\) .*/\1/' "$DIR/answer")
-    [ "$made" -gt 1000 ] && [ "$made" -lt 10000 ] || fail "$made files were made"
+    between "files that were made" "$made" 1000 10000
     next_works
 }
 
@@ -223,6 +228,7 @@ test_isolation_in_clones() {
 
 # An image with a resolv.conf of its own: the agent mounts a clone's over it, long after the function's mounts were made.
 test_isolation_a_clones_resolver_lies_over_the_images() {
+    # shellcheck disable=SC2034 # lib.sh looks there
     IMAGES=$DATA
     snapshot_made resolver --net none,address=192.0.2.2/24
     clone_start --net none,address=192.0.2.3/24,dns=192.0.2.53
