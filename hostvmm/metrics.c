@@ -25,6 +25,15 @@ static uint64_t since(const struct timeline *timeline, uint64_t at_ns)
     return at_ns > timeline->start_ns ? at_ns - timeline->start_ns : 0;
 }
 
+/* vCPU threads count them. */
+static uint64_t dropped_by(struct console *console)
+{
+    pthread_mutex_lock(&console->lock);
+    const uint64_t dropped = console->dropped_bytes;
+    pthread_mutex_unlock(&console->lock);
+    return dropped;
+}
+
 static void look_at_process(struct metrics *metrics)
 {
     const struct timeline *timeline = metrics->timeline;
@@ -42,7 +51,7 @@ static void look_at_process(struct metrics *metrics)
         .ready_ns = since(timeline, ready),
         .first_exit_ns =
             since(timeline, __atomic_load_n(&metrics->machine->vm.first_exit_ns, __ATOMIC_RELAXED)),
-        .console_dropped = metrics->machine->console.dropped_bytes,
+        .console_dropped = dropped_by(&metrics->machine->console),
     };
 }
 

@@ -306,9 +306,9 @@ static unsigned device_count(const struct metrics *metrics)
            machine->has_balloon;
 }
 
-static const struct virtio_device *device_of(const struct metrics *metrics, unsigned i, char *name)
+static struct virtio_device *device_of(const struct metrics *metrics, unsigned i, char *name)
 {
-    const struct machine *machine = metrics->machine;
+    struct machine *machine = metrics->machine;
     if (i < machine->drive_count) {
         (void)snprintf(name, METRICS_NAME_BYTES, "drive_%s", machine->made.drives[i].id);
         return &machine->drives[i].device;
@@ -368,10 +368,12 @@ static const void *queue_at(struct metrics *metrics, unsigned i, char *name, cha
     unsigned device = 0;
     while (i >= device_of(metrics, device, owner)->kind->queue_count)
         i -= device_of(metrics, device++, owner)->kind->queue_count;
-    const struct virtq *queue = &device_of(metrics, device, owner)->queues[i];
+    struct virtio_device *of = device_of(metrics, device, owner);
     (void)snprintf(name, METRICS_NAME_BYTES, "%.40s_%u", owner, i);
     (void)snprintf(labels, METRICS_NAME_BYTES, "device=\"%.30s\",queue=\"%u\"", owner, i);
-    metrics->scratch = __atomic_load_n(&queue->deepest, __ATOMIC_RELAXED);
+    pthread_mutex_lock(&of->lock); /* the driver may be resetting it */
+    metrics->scratch = __atomic_load_n(&of->queues[i].deepest, __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&of->lock);
     return &metrics->scratch;
 }
 

@@ -118,6 +118,20 @@ test_a_snapshot_that_leaves_the_guest_paused() {
     vm_stop
 }
 
+test_a_guest_paused_behind_its_checkpoint_powers_off() {
+    vm_start hello --control "$CONTROL" --console none
+    invoke -t one
+    asked snapshot "out=$SNAP" then=pause
+    asked shutdown
+    vm_end 0
+    clone_start --console none --control "$CONTROL"
+    invoke -t clone
+    answered 'Hello, clone!'
+    asked snapshot "out=$DIR/again" then=pause
+    asked kill
+    vm_end 0
+}
+
 test_a_drive_is_written_by_nobody_while_paused() {
     cp "$DATA/overlay.ext4" "$DIR/overlay"
     vm_start hello --control "$CONTROL" --console none --drive "$DIR/overlay,id=overlay" --bootarg overlay=vdb
