@@ -207,7 +207,8 @@ static void peer_sends(int fd, uint8_t size)
 static void wait_used(struct net_fixture *f, struct guest_queue *queue, uint16_t index)
 {
     while (__atomic_load_n(&guest_queue_used(queue)->idx, __ATOMIC_ACQUIRE) != index) {
-        guest_queue_avail(queue)->ring[queue->size] = (uint16_t)(index - 1);
+        __atomic_store_n(&guest_queue_avail(queue)->ring[queue->size], (uint16_t)(index - 1),
+                         __ATOMIC_SEQ_CST);
         if (__atomic_load_n(&guest_queue_used(queue)->idx, __ATOMIC_SEQ_CST) != index)
             assert_true(guest_wait_interrupt(&f->net.device));
     }
