@@ -210,12 +210,12 @@ END
 test_api_a_kernel_mounts_the_root_itself() {
     api_start
     api_done PUT /boot-source "{\"kernel_image_path\": \"$KERNEL\", \"rekindle\": false,
-        \"boot_args\": \"console=ttyS0 reboot=k panic=-1 init=/nowhere\"}"
+        \"boot_args\": \"console=ttyS0 loglevel=7 reboot=k panic=-1 init=/nowhere\"}"
     api_done PUT /drives/rootfs "{\"drive_id\": \"rootfs\", \"path_on_host\": \"$IMAGES/hello.erofs\",
         \"is_root_device\": true, \"is_read_only\": true}"
     api_done PUT /actions '{"action_type": "InstanceStart"}'
     vm_end 4
-    expect_text "$DIR/console" 'Kernel command line: console=ttyS0 reboot=k panic=-1 init=/nowhere root=/dev/vda ro'
+    expect_text "$DIR/console" 'Kernel command line: console=ttyS0 loglevel=7 reboot=k panic=-1 init=/nowhere root=/dev/vda ro'
     expect_text "$DIR/console" 'Mounted root (erofs filesystem) readonly'
 }
 

@@ -90,7 +90,9 @@ const json_t *drives_root(const json_t *config)
 const char *drives_name(const json_t *drive, bool rekindle)
 {
     const char *id = model_text(drive, "drive_id");
-    if (rekindle && model_flag(drive, "is_root_device", false))
+    if (!rekindle)
+        return id;
+    if (model_flag(drive, "is_root_device", false))
         return "rootfs";
     /* A name with a dash is nobody's here. */
     return strcmp(id, "rootfs") == 0 ? "rootfs-drive" : id;

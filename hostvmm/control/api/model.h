@@ -122,7 +122,7 @@ bool nets_check(const json_t *body, struct api_response *response);
 bool machine_check_vsock(const json_t *body, struct api_response *response);
 /* The drive that the guest's root is on. NULL: there is none. */
 const json_t *drives_root(const json_t *config);
-/* What hostvmm calls this drive: "rootfs" is the image that Rekindle's init runs from, and nothing else. */
+/* What hostvmm calls this drive: where Rekindle's init runs, "rootfs" is its image, and nothing else. */
 const char *drives_name(const json_t *drive, bool rekindle);
 
 /* Boot what the model says. Whether it runs; else the response tells why not. */

@@ -109,7 +109,12 @@ static void test_the_root_images_name_is_no_other_drives(void **state)
            "only\":true}]}",
            &about,
            "run|--kernel|k|--bare-cmdline|--cmdline|a root=/dev/vda ro|--cpus|1|--memory|128|--drive|"
-           "i,ro,id=rootfs-drive|--control-fd|3");
+           "i,ro,id=rootfs|--control-fd|3");
+    const struct arguments_about ours = {.rekindle = true};
+    run_is("{\"boot-source\":{\"kernel_image_path\":\"k\"},"
+           "\"drives\":[{\"drive_id\":\"r\",\"path_on_host\":\"i\",\"is_root_device\":true},"
+           "{\"drive_id\":\"rootfs\",\"path_on_host\":\"d\",\"is_root_device\":false}]}",
+           &ours, "run|--kernel|k|--rootfs|i|--cpus|1|--memory|128|--drive|d,id=rootfs-drive|--control-fd|3");
 }
 
 static void test_interfaces_balloon_and_entropy(void **state)
