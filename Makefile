@@ -322,7 +322,7 @@ $(IMAGES): $(BUILD)/images/%.erofs: $(BUILD)/functions/%/bootstrap $(BUILD)/init
 HOSTVMM_ARCH_SOURCES := hostvmm/arch/x86_64/layout.c hostvmm/arch/x86_64/cpu.c hostvmm/arch/x86_64/cpuid.c \
 	hostvmm/arch/x86_64/boot.c hostvmm/arch/x86_64/acpi.c hostvmm/arch/x86_64/aml.c hostvmm/arch/x86_64/state.c \
 	hostvmm/arch/x86_64/cpu_features.c
-HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/config_options.c hostvmm/config_operate.c hostvmm/config_devices.c hostvmm/config_balloon.c hostvmm/config_net.c hostvmm/nets.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/snapshots.c hostvmm/operations.c hostvmm/operations_status.c hostvmm/operations_devices.c hostvmm/logs.c hostvmm/metrics.c hostvmm/metrics_table.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/machine_change.c hostvmm/listen.c hostvmm/files.c hostvmm/vm.c \
+HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/config_options.c hostvmm/config_operate.c hostvmm/config_devices.c hostvmm/config_balloon.c hostvmm/config_net.c hostvmm/nets.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/snapshots.c hostvmm/operations.c hostvmm/operations_status.c hostvmm/operations_devices.c hostvmm/logs.c hostvmm/metrics.c hostvmm/metrics_table.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/machine_rates.c hostvmm/listen.c hostvmm/files.c hostvmm/vm.c \
 	hostvmm/vcpu.c hostvmm/memory.c hostvmm/memory_discard.c hostvmm/bus.c hostvmm/console.c hostvmm/timeline.c hostvmm/timeline_phases.c hostvmm/timeline_svg.c hostvmm/boot/kernel.c \
 	hostvmm/boot/elf.c hostvmm/boot/bzimage.c hostvmm/boot/load.c hostvmm/boot/image.c hostvmm/device/serial.c \
 	hostvmm/device/lifecycle.c hostvmm/device/vmgenid.c init/bootargs.c $(HOSTVMM_ARCH_SOURCES)
@@ -597,6 +597,7 @@ endif
 $(eval $(call musl_program,tests/guest/poweroff,tests/guest/poweroff.c))
 $(eval $(call musl_program,tests/guest/facts,tests/guest/facts.c))
 $(eval $(call musl_program,tests/guest/drive,tests/guest/drive.c))
+$(eval $(call musl_program,tests/guest/rates,tests/guest/rates.c))
 $(eval $(call musl_program,tests/guest/devices,tests/guest/devices.c))
 $(eval $(call musl_program,tests/guest/state-cut,tests/guest/state-cut.c hostvmm/snapshot/header.c agent/base/fd.c,$(THIRD)/lib/libbearssl.a))
 $(eval $(call musl_program,tests/guest/scribe,tests/guest/scribe.c))
@@ -631,7 +632,7 @@ $(BUILD)/tests/guest/garbage: tests/guest/garbage.c tests/guest/garbage.ld hostv
 	$(QUIET_CC)gcc $(GARBAGE_CFLAGS) $(GARBAGE_LDFLAGS) -Wl,-T,tests/guest/garbage.ld $< -o $@
 $(eval $(call musl_program,tests/guest/watch,tests/guest/watch.c))
 integration-parts: $(BUILD)/tests/guest/garbage $(BUILD)/tests/guest/watch
-GUEST_INITRAMFS := $(foreach guest,poweroff facts drive devices kernel-features resume-steps net-steps,$(BUILD)/tests/guest/$(guest).cpio)
+GUEST_INITRAMFS := $(foreach guest,poweroff facts drive rates devices kernel-features resume-steps net-steps,$(BUILD)/tests/guest/$(guest).cpio)
 $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
 	@rootfs/initramfs.sh $< $@
 

@@ -86,7 +86,8 @@ static int open_root(struct machine_files *files, const char *path)
     return failed;
 }
 
-void machine_note_path(char to[CONFIG_PATH_MAX + 1], const char *path)
+/* An absolute path, as a snapshot names it; as it was given where there is none. */
+static void note_path(char to[CONFIG_PATH_MAX + 1], const char *path)
 {
     char *real = realpath(path, NULL);
     const char *name = real && strlen(real) <= CONFIG_PATH_MAX ? real : path;
@@ -101,7 +102,7 @@ static int open_drives(struct machine *machine, const struct config *config)
     if (config->rootfs) {
         struct snapshot_drive *drive = &made->drives[made->drive_count++];
         *drive = (struct snapshot_drive){.id = "rootfs", .read_only = true, .root = true};
-        machine_note_path(drive->path, config->rootfs);
+        note_path(drive->path, config->rootfs);
         failed = open_root(&machine->files, config->rootfs);
     }
     for (unsigned i = 0; i < config->drive_count && failed == 0; i++) {
@@ -110,7 +111,7 @@ static int open_drives(struct machine *machine, const struct config *config)
         struct snapshot_drive *drive = &made->drives[index];
         *drive = (struct snapshot_drive){.read_only = given->read_only};
         memcpy(drive->id, given->id, sizeof drive->id);
-        machine_note_path(drive->path, given->path);
+        note_path(drive->path, given->path);
         if (virtio_blk_open(given->path, given->read_only, &machine->files.drives[index]) < 0)
             failed = HOSTVMM_EXIT_INPUT;
     }

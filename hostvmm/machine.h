@@ -74,9 +74,6 @@ struct machine {
 /* Open and check every file that `config` names. 0, or an exit code (exit.h) with a message logged. */
 int machine_open(struct machine *machine, const struct config *config);
 
-/* An absolute path, as a snapshot names it; as it was given where there is none. */
-void machine_note_path(char to[CONFIG_PATH_MAX + 1], const char *path);
-
 /* nets.c, for machine_open and machine_open_restore: what network the machine has, its back ends, and what
  * the guest is told of it. `snapshot` NULL: it boots. machine_close_nets: what is not a device's yet. */
 int machine_open_nets(struct machine *machine, const struct config *config, const struct snapshot *snapshot);
@@ -96,18 +93,12 @@ int machine_restore(struct machine *machine, const struct config *config, struct
                     const struct lifecycle_ops *ops, void *context);
 int machine_reload(struct machine *machine);
 
-/* ---- machine_change.c: what changes of its devices once they are there ---------------------------------- */
+/* ---- machine_rates.c ------------------------------------------------------------------------------------ */
 
 /* Limits that the command line gives; a device has those of its snapshot, or none, otherwise. */
 void machine_apply_rates(struct machine *machine);
 /* Limits of a device that there is none of are refused. 0, or an exit code, logged. */
 int machine_check_rates(const struct machine *machine);
-/* The drive of that id; NULL: none. The root image is "rootfs". */
-struct virtio_blk *machine_drive(struct machine *machine, const char *id);
-/* Another file behind the drive of that id, on the main thread; the same path looks at the file's size anew.
- * 0, or -errno with `why` for people: the drive keeps its file then. */
-int machine_swap_drive(struct machine *machine, const char *id, const char *path, char *why,
-                       size_t why_bytes);
 
 /* ---- machine_state.c: the VM is paused -------------------------------------------------------------------
  */

@@ -4,6 +4,8 @@
  *
  *   show                     interfaces, their MAC addresses, MTUs, addresses; routes; the resolver's file
  *   dial ADDRESS PORT BYTES  connect, send as many bytes, end, answer with the line that comes back
+ *   timed ADDRESS PORT BYTES connect, send as many bytes, end, read all that comes; answer with how long that
+ *                            took by the guest's clock and how many bytes came
  *   stream ADDRESS PORT      connect, and send for ever from a thread of its own
  *   streamed                 how that goes
  */
@@ -23,6 +25,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/function/function.h"
@@ -179,6 +182,32 @@ static int talk(int fd, size_t bytes, struct function_reply *reply)
     }
 }
 
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static int timed(int fd, size_t bytes, struct function_reply *reply)
+{
+    static char block[65536];
+    const uint64_t since_ms = now_ms();
+    size_t came = 0;
+    ssize_t n = 1;
+    while (bytes > 0 && n > 0) {
+        n = write(fd, block, bytes < sizeof block ? bytes : sizeof block);
+        bytes -= n > 0 ? (size_t)n : 0;
+    }
+    (void)shutdown(fd, SHUT_WR);
+    while (n > 0 && (n = read(fd, block, sizeof block)) > 0)
+        came += (size_t)n;
+    if (n < 0)
+        function_reply_fail(reply, "Test.Cut", "%s", strerror(errno));
+    return function_reply_printf(reply, "%llu ms, %zu bytes came\n",
+                                 (unsigned long long)(now_ms() - since_ms), came);
+}
+
 static void *stream(void *context)
 {
     static char block[16384];
@@ -229,12 +258,16 @@ static int handle(void *context, const struct function_event *event, struct func
     if (word && strcmp(word, "stream") == 0)
         return start_stream(address, port, reply);
     const char *bytes = strtok_r(NULL, " ", &rest);
-    if (!word || strcmp(word, "dial") != 0)
+    const bool clocked = word && strcmp(word, "timed") == 0;
+    if (!word || (strcmp(word, "dial") != 0 && !clocked))
         return 1;
     const int fd = dial(address, port, reply);
     if (fd < 0)
         return 0;
-    (void)talk(fd, bytes ? strtoul(bytes, NULL, 10) : 1, reply);
+    if (clocked)
+        (void)timed(fd, bytes ? strtoul(bytes, NULL, 10) : 0, reply);
+    else
+        (void)talk(fd, bytes ? strtoul(bytes, NULL, 10) : 1, reply);
     (void)close(fd);
     return 0;
 }

@@ -4,6 +4,8 @@
  *   net-peer serve PORT          takes TCP connections on every address; reads each to its end, then says
  * whose it was and how many bytes came. Prints "serving" when it can be reached net-peer dial ADDRESS PORT
  * connects, prints what comes; exit code 1 when there is none within 20 s
+ *
+ *   net-peer source PORT BYTES   as serve, but it is who sends: so many bytes to each connection
  */
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -33,7 +35,20 @@ static void answer(int fd, const struct sockaddr *peer, socklen_t size)
     _exit(write(fd, text, (size_t)length) == length ? 0 : 1);
 }
 
-static int serve(unsigned port)
+static void give(int fd, unsigned long bytes)
+{
+    static char block[65536];
+    while (bytes > 0) {
+        const ssize_t n = write(fd, block, bytes < sizeof block ? bytes : sizeof block);
+        if (n <= 0)
+            _exit(1);
+        bytes -= (unsigned long)n;
+    }
+    _exit(0);
+}
+
+/* `bytes` 0: reads what comes. */
+static int serve(unsigned port, unsigned long bytes)
 {
     const int on = 1;
     struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons((unsigned short)port)};
@@ -50,7 +65,10 @@ static int serve(unsigned port)
         struct sockaddr_in6 peer;
         socklen_t size = sizeof peer;
         const int fd = accept(listener, (struct sockaddr *)&peer, &size);
-        if (fd >= 0 && fork() == 0)
+        const pid_t child = fd >= 0 ? fork() : -1;
+        if (child == 0 && bytes > 0)
+            give(fd, bytes);
+        if (child == 0)
             answer(fd, (struct sockaddr *)&peer, size);
         if (fd >= 0)
             (void)close(fd);
@@ -82,9 +100,11 @@ static int dial(const char *address, const char *port)
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "serve") == 0)
-        return serve((unsigned)atoi(argv[2]));
+        return serve((unsigned)atoi(argv[2]), 0);
+    if (argc == 4 && strcmp(argv[1], "source") == 0)
+        return serve((unsigned)atoi(argv[2]), strtoul(argv[3], NULL, 10));
     if (argc == 4 && strcmp(argv[1], "dial") == 0)
         return dial(argv[2], argv[3]);
-    (void)fputs("usage: net-peer serve PORT | dial ADDRESS PORT\n", stderr);
+    (void)fputs("usage: net-peer serve PORT | source PORT BYTES | dial ADDRESS PORT\n", stderr);
     return 2;
 }

@@ -1,13 +1,8 @@
 /*
- * What changes of a machine's devices once they are there: their limits, and the files behind its drives. See
- * machine.h.
+ * The limits that a command line gives for a machine's devices (machine.h). They go over those that a clone's
+ * devices have from their snapshot, so they are applied when all is loaded.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "agent/base/log.h"
 #include "hostvmm/exit.h"
@@ -77,64 +72,4 @@ void machine_apply_rates(struct machine *machine)
         const struct rate_limits limits = merged(&machine->rng.rate, &config->rng_rate);
         virtio_rng_set_rate(&machine->rng, &limits);
     }
-}
-
-static int index_of(const struct machine *machine, const char *id)
-{
-    for (unsigned i = 0; i < machine->drive_count; i++)
-        if (strcmp(machine->made.drives[i].id, id) == 0)
-            return (int)i;
-    return -1;
-}
-
-struct virtio_blk *machine_drive(struct machine *machine, const char *id)
-{
-    const int index = index_of(machine, id);
-    return index < 0 ? NULL : &machine->drives[index];
-}
-
-/* Whether `path` is the file that the drive has: opened anew, its own lock would keep it out. */
-static bool same_file(const struct virtio_blk *drive, const char *path)
-{
-    struct stat ours, other;
-    return fstat(drive->fd, &ours) == 0 && stat(path, &other) == 0 && ours.st_dev == other.st_dev &&
-           ours.st_ino == other.st_ino;
-}
-
-static int refuse(char *why, size_t why_bytes, const char *id, const char *path, const char *what, int error)
-{
-    (void)snprintf(why, why_bytes, "drive %s keeps its file: %s: %s", id, path, what);
-    return error;
-}
-
-int machine_swap_drive(struct machine *machine, const char *id, const char *path, char *why, size_t why_bytes)
-{
-    const int index = index_of(machine, id);
-    int fd = -1;
-    if (index < 0) {
-        (void)snprintf(why, why_bytes, "the guest has no drive %s", id);
-        return -ENOENT;
-    }
-    struct virtio_blk *drive = &machine->drives[index];
-    if (machine->made.drives[index].root)
-        return refuse(why, why_bytes, id, path, "the guest runs from it", -EBUSY);
-    if (strlen(path) > CONFIG_PATH_MAX)
-        return refuse(why, why_bytes, id, path, "want a path of at most 1023 bytes", -ENAMETOOLONG);
-    int error = 0;
-    if (same_file(drive, path)) {
-        fd = fcntl(drive->fd, F_DUPFD_CLOEXEC, 0); /* with the lock */
-        error = fd < 0 ? -errno : 0;
-    } else {
-        error = virtio_blk_open(path, drive->read_only, &fd);
-    }
-    if (error == 0)
-        error = virtio_blk_swap(drive, fd);
-    if (error)
-        return refuse(why, why_bytes, id, path,
-                      error == -EBUSY    ? "in use by another process"
-                      : error == -EINVAL ? "no file or block device, or smaller than a sector"
-                                         : strerror(-error),
-                      error);
-    machine_note_path(machine->made.drives[index].path, path);
-    return 0;
 }
