@@ -36,6 +36,9 @@ static int add_platform(struct machine *machine, struct loop *loop, const struct
     lifecycle_init(&machine->lifecycle, ops, context);
     error = bus_add(&vm->ports, arch_lifecycle_slot().base, LIFECYCLE_BYTES, &lifecycle_bus_ops,
                     &machine->lifecycle, "lifecycle");
+    if (error == 0)
+        error = bus_add(&vm->ports, arch_keyboard_slot().base, 1, &lifecycle_keyboard_ops,
+                        &machine->lifecycle, "keyboard");
     if (error)
         return report("the lifecycle ports", error);
     error = vmgenid_init(&machine->vmgenid, &vm->memory, arch_vmgenid_address());

@@ -44,6 +44,8 @@ struct arch_slot arch_virtio_slot(unsigned index);
 /* The console's serial port and the lifecycle registers (device/lifecycle.h) on the port bus. */
 struct arch_slot arch_serial_slot(void);
 struct arch_slot arch_lifecycle_slot(void);
+/* Where kernels that are told to (`reboot=k`) reset through a keyboard controller. */
+struct arch_slot arch_keyboard_slot(void);
 
 /* The generic event device's interrupt (no window), and where the VM generation id lies in guest memory. */
 struct arch_slot arch_event_slot(void);

@@ -1,6 +1,7 @@
 /*
  * The life of the guest, told through a few byte-wide ports: reasons and boot stages that Rekindle's init
- * writes (init/bootargs.h), and ACPI's sleep and reset registers (ACPI 6.5, 4.8.3.6, 4.8.3.7).
+ * writes (init/bootargs.h), and ACPI's sleep and reset registers (ACPI 6.5, 4.8.3.6, 4.8.3.7). Apart from them
+ * stands one port of a keyboard controller that is not there, by which some kernels reset.
  *
  * Its handlers run on vCPU threads; the callbacks must be safe there. The state is plain data.
  */
@@ -23,7 +24,9 @@ enum {
     LIFECYCLE_BYTES = 8,
 };
 
-#define LIFECYCLE_RESET_VALUE 0x01
+#define LIFECYCLE_RESET_VALUE    0x01
+
+#define LIFECYCLE_KEYBOARD_RESET 0xfe /* pulse the processor's reset line */
 
 struct state_reader;
 struct state_writer;
@@ -42,7 +45,8 @@ struct lifecycle {
     uint32_t unknown; /* atomic: values nobody defined */
 };
 
-extern const struct bus_ops lifecycle_bus_ops; /* its device is a struct lifecycle * */
+extern const struct bus_ops lifecycle_bus_ops;      /* its device is a struct lifecycle * */
+extern const struct bus_ops lifecycle_keyboard_ops; /* the same; its window is one port */
 
 void lifecycle_init(struct lifecycle *lifecycle, const struct lifecycle_ops *ops, void *context);
 enum guest_exit lifecycle_reason(const struct lifecycle *lifecycle);

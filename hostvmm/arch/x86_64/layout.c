@@ -38,6 +38,11 @@ struct arch_slot arch_lifecycle_slot(void)
     return (struct arch_slot){.base = X86_LIFECYCLE_PORT};
 }
 
+struct arch_slot arch_keyboard_slot(void)
+{
+    return (struct arch_slot){.base = X86_KEYBOARD_PORT};
+}
+
 struct arch_slot arch_event_slot(void)
 {
     return (struct arch_slot){.gsi = X86_GSI_EVENTS};

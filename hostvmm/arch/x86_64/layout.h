@@ -32,6 +32,7 @@
 
 #define X86_SERIAL_PORT    0x3f8u
 #define X86_LIFECYCLE_PORT 0x5f0u
+#define X86_KEYBOARD_PORT  0x64u
 
 /* I/O APIC inputs */
 #define X86_GSI_SERIAL 4u

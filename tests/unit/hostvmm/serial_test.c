@@ -277,6 +277,14 @@ static void the_guest_tells_its_life(void **state)
     uint32_t value = 1;
     lifecycle_bus_ops.read(&lifecycle, 0, &value, 4);
     assert_int_equal(value, 0);
+    const uint8_t commands[] = {0xaa, LIFECYCLE_KEYBOARD_RESET}; /* self-test: nobody answers */
+    uint8_t status = 0;
+    lifecycle_keyboard_ops.read(&lifecycle, 0, &status, 1);
+    assert_int_equal(status, 0xfd);
+    lifecycle_keyboard_ops.write(&lifecycle, 0, &commands[0], 1);
+    assert_int_equal(life.resets, 1);
+    lifecycle_keyboard_ops.write(&lifecycle, 0, &commands[1], 1);
+    assert_int_equal(life.resets, 2);
 }
 
 static void a_port_goes_on_where_it_was_saved(void **state)
