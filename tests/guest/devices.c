@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define ECHO_PORT    5000
@@ -289,6 +290,7 @@ int main(int count, char **arguments)
     if (getpid() != 1)
         return count == 2 && be_host(arguments[1]) ? 0 : 1;
     be_guest();
+    (void)tcdrain(STDOUT_FILENO); /* the last words leave through a slow line */
     reboot(RB_POWER_OFF);
     return 1;
 }

@@ -11,6 +11,7 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define BLOCK_BYTES   4096
@@ -79,6 +80,7 @@ int main(void)
     if (error)
         printf("drive: failed: %s: %s\n", what, strerror(-error));
     fflush(stdout);
+    (void)tcdrain(STDOUT_FILENO); /* the last words leave through a slow line */
     reboot(RB_POWER_OFF);
     return 1;
 }

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
+#include <termios.h>
 #include <unistd.h>
 
 /* The whole of a small file on one line; "?" when it cannot be read. */
@@ -40,6 +41,7 @@ int main(void)
     print_file("command_line", "/proc/cmdline");
     print_file("rng", "/sys/class/misc/hw_random/rng_current");
     fflush(stdout);
+    (void)tcdrain(STDOUT_FILENO); /* the last words leave through a slow line */
     reboot(RB_POWER_OFF);
     return 1;
 }

@@ -17,6 +17,7 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define REQUEST_BYTES 65536u
@@ -87,6 +88,7 @@ int main(void)
         (void)fflush(stdout);
     }
     (void)fflush(stdout);
+    (void)tcdrain(STDOUT_FILENO); /* the last words leave through a slow line */
     reboot(RB_POWER_OFF);
     return 1;
 }
