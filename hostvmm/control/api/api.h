@@ -92,8 +92,8 @@ const char *api_vsock_path(const struct api *api);
  * with the response filled in, when there is no child, it does not answer, or it refuses. */
 json_t *api_operate(struct api *api, const struct api_request *request, struct api_response *response,
                     const char *line);
-/* Start a program of ours ("/proc/self/exe") beside the guest, arguments ended by NULL; its standard output
- * comes back through *out (may be NULL). It dies with us. The pid, or -errno. */
+/* Start a program of ours ("/proc/self/exe") beside the guest, with these arguments behind its name, ended by
+ * NULL; its standard output comes back through *out (may be NULL). It dies with us. The pid, or -errno. */
 int api_spawn(struct api *api, const char *const *arguments, int *out);
 
 #endif

@@ -59,7 +59,6 @@ static void add_number(struct line *line, const char *option, uint32_t value)
 static void line_make(struct line *line, const struct wish *wish, int event_fd)
 {
     memset(line, 0, sizeof *line);
-    line->words[line->count++] = "hostvmm";
     line->words[line->count++] = "audit";
     line->words[line->count++] = "--json";
     line->words[line->count++] = "--snapshot";

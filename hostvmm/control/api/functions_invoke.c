@@ -59,8 +59,11 @@ static void base64(const unsigned char *bytes, size_t size, char *to)
     *to = '\0';
 }
 
+/* No header when there was no output: a header has a value. */
 static int answer_tail(const struct invocation *invocation, struct api_response *response)
 {
+    if (invocation->tail_bytes == 0)
+        return 0;
     unsigned char bytes[TAIL_MAX_BYTES];
     char text[(TAIL_MAX_BYTES + 2) / 3 * 4 + 1];
     const uint64_t first =

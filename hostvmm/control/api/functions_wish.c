@@ -147,7 +147,6 @@ static void add_pairs(struct clones_line *line, uint32_t number, const json_t *l
 void clones_line_make(struct clones_line *line, const struct clones_wish *wish, uint32_t number)
 {
     memset(line, 0, sizeof *line);
-    add(line, number, "", "hostvmm");
     add(line, number, "", "restore");
     add(line, number, "--console=", "none");
     add(line, number, "--snapshot=", "%s", wish->snapshot_path);
