@@ -24,7 +24,7 @@ private_mib() {
 # Wait until the number that a command prints is at most (at least) that.
 until_number() { # command -le|-ge number
     tries=0
-    until number=$($1) && [ "$number" "$2" "$3" ]; do
+    until number=$($1) && test "$number" "$2" "$3"; do
         tries=$((tries + 1))
         [ "$tries" -le 200 ] || fail "$1 is still $number, expected $2 $3"
         sleep 0.1
@@ -114,7 +114,7 @@ test_balloon_tells_statistics() {
     free_mib() { stat_mib free_memory; }
     until_number free_mib -ge 60
     total=$(stat_mib total_memory)
-    [ "$total" -ge 96 ] && [ "$total" -le 128 ] || fail "a guest of 128 MiB says it has $total"
+    if [ "$total" -lt 96 ] || [ "$total" -gt 128 ]; then fail "a guest of 128 MiB says it has $total"; fi
     before=$(free_mib)
     does "keep 32" kept
     costs_less free_mib "$before" 24
@@ -129,7 +129,10 @@ test_balloon_hints_before_a_snapshot() {
     touched=$(memfd_mib)
     [ "$touched" -ge 48 ] || fail "memory that nobody touched"
     operate balloon hinting=start
-    hinting_is_done() { operate balloon && grep -c '"hinting":"done"' "$DIR/operated" || true; }
+    hinting_is_done() {
+        operate balloon
+        grep -c '"hinting":"done"' "$DIR/operated" || true
+    }
     until_number hinting_is_done -ge 1
     costs_less memfd_mib "$touched" 24
     snapshot_asked "$SNAP"
