@@ -322,7 +322,7 @@ $(IMAGES): $(BUILD)/images/%.erofs: $(BUILD)/functions/%/bootstrap $(BUILD)/init
 HOSTVMM_ARCH_SOURCES := hostvmm/arch/x86_64/layout.c hostvmm/arch/x86_64/cpu.c hostvmm/arch/x86_64/cpuid.c \
 	hostvmm/arch/x86_64/boot.c hostvmm/arch/x86_64/acpi.c hostvmm/arch/x86_64/aml.c hostvmm/arch/x86_64/state.c \
 	hostvmm/arch/x86_64/cpu_features.c
-HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/config_options.c hostvmm/config_operate.c hostvmm/config_devices.c hostvmm/config_balloon.c hostvmm/config_net.c hostvmm/nets.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/restore.c hostvmm/snapshots.c hostvmm/operations.c hostvmm/operations_status.c hostvmm/operations_devices.c hostvmm/logs.c hostvmm/metrics.c hostvmm/metrics_table.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/machine_rates.c hostvmm/listen.c hostvmm/files.c hostvmm/vm.c \
+HOSTVMM_CORE_SOURCES := hostvmm/main.c hostvmm/config.c hostvmm/config_options.c hostvmm/config_operate.c hostvmm/config_devices.c hostvmm/config_balloon.c hostvmm/config_net.c hostvmm/config_jail.c hostvmm/nets.c hostvmm/help.c hostvmm/run.c hostvmm/run_end.c hostvmm/run_jail.c hostvmm/restore.c hostvmm/snapshots.c hostvmm/operations.c hostvmm/operations_status.c hostvmm/operations_devices.c hostvmm/logs.c hostvmm/metrics.c hostvmm/metrics_table.c hostvmm/machine.c hostvmm/machine_state.c hostvmm/machine_rates.c hostvmm/listen.c hostvmm/files.c hostvmm/vm.c \
 	hostvmm/vcpu.c hostvmm/memory.c hostvmm/memory_discard.c hostvmm/bus.c hostvmm/console.c hostvmm/timeline.c hostvmm/timeline_phases.c hostvmm/timeline_svg.c hostvmm/boot/kernel.c \
 	hostvmm/boot/elf.c hostvmm/boot/bzimage.c hostvmm/boot/load.c hostvmm/boot/image.c hostvmm/device/serial.c \
 	hostvmm/device/lifecycle.c hostvmm/device/vmgenid.c init/bootargs.c $(HOSTVMM_ARCH_SOURCES)
@@ -345,9 +345,9 @@ $(eval $(call unit_test,hostvmm/serial_test,tests/unit/hostvmm/serial_test.c hos
 $(eval $(call unit_test,hostvmm/vmgenid_test,tests/unit/hostvmm/vmgenid_test.c hostvmm/device/vmgenid.c \
 	hostvmm/device/irq.c hostvmm/memory.c hostvmm/arch/x86_64/layout.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/config_test,tests/unit/hostvmm/config_test.c $(RATE_TEST_SOURCES) hostvmm/config.c hostvmm/config_options.c hostvmm/config_operate.c hostvmm/config_devices.c hostvmm/config_balloon.c hostvmm/config_net.c \
-	hostvmm/timeline.c hostvmm/timeline_phases.c hostvmm/timeline_svg.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
+	hostvmm/timeline.c hostvmm/timeline_phases.c hostvmm/timeline_svg.c agent/proto/network.c init/bootargs.c agent/base/fd.c hostvmm/config_jail.c hostvmm/jail/plan.c))
 $(eval $(call unit_test,hostvmm/config_net_test,tests/unit/hostvmm/config_net_test.c $(RATE_TEST_SOURCES) hostvmm/config.c hostvmm/config_options.c hostvmm/config_operate.c hostvmm/config_devices.c hostvmm/config_balloon.c \
-	hostvmm/config_net.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
+	hostvmm/config_net.c hostvmm/config_jail.c hostvmm/jail/plan.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/config_balloon_test,tests/unit/hostvmm/config_balloon_test.c $(RATE_TEST_SOURCES) \
 	$(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) agent/proto/network.c init/bootargs.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/timeline_test,tests/unit/hostvmm/timeline_test.c hostvmm/timeline.c hostvmm/timeline_phases.c \
@@ -361,6 +361,19 @@ $(eval $(call unit_test,hostvmm/console_test,tests/unit/hostvmm/console_test.c h
 $(eval $(call unit_test,hostvmm/rate_test,tests/unit/hostvmm/rate_test.c $(RATE_TEST_SOURCES) agent/base/fd.c))
 $(eval $(call fuzz_target,kernel_loader,tests/fuzz/kernel_loader.c $(HOSTVMM_LOAD_SOURCES)))
 
+# ---- hostvmm: jail -------------------------------------------------------------------------------------------------
+# What threads need, and the way in.
+JAIL_THREAD_SOURCES := hostvmm/jail/threads.c hostvmm/jail/filter.c hostvmm/jail/rules.c hostvmm/jail/rules_x86_64.c
+HOSTVMM_JAIL_SOURCES := hostvmm/jail/plan.c hostvmm/jail/jail.c hostvmm/jail/tree.c hostvmm/jail/landlock.c hostvmm/jail/keeper.c \
+	hostvmm/jail/cgroup.c
+HOSTVMM_CORE_SOURCES += $(HOSTVMM_JAIL_SOURCES)
+$(eval $(call unit_test,jail/plan_test,tests/unit/jail/plan_test.c hostvmm/jail/plan.c))
+$(eval $(call unit_test,jail/filter_test,tests/unit/jail/filter_test.c $(JAIL_THREAD_SOURCES) $(BASE_SOURCES)))
+# Tries to get out of it, in a VM host.
+$(eval $(call musl_program,tests/jail/escape,tests/jail/escape.c tests/jail/escapes.c $(HOSTVMM_JAIL_SOURCES) $(JAIL_THREAD_SOURCES) \
+	$(BASE_SOURCES)))
+integration-parts: $(BUILD)/tests/jail/escape
+
 # ---- hostvmm: device/virtio --------------------------------------------------------------------------------------
 HOSTVMM_VIRTIO_SOURCES := $(HOSTVMM_RATE_SOURCES) hostvmm/device/irq.c hostvmm/device/virtio/queue.c hostvmm/device/virtio/chain.c \
 	hostvmm/device/virtio/device.c hostvmm/device/virtio/mmio.c hostvmm/device/virtio/blk.c hostvmm/device/virtio/blk_request.c \
@@ -368,7 +381,7 @@ HOSTVMM_VIRTIO_SOURCES := $(HOSTVMM_RATE_SOURCES) hostvmm/device/irq.c hostvmm/d
 	hostvmm/device/virtio/vsock_guest.c hostvmm/device/virtio/vsock_host.c hostvmm/device/virtio/vsock_listen.c \
 	hostvmm/device/virtio/net.c hostvmm/device/virtio/net_tx.c hostvmm/device/virtio/net_rx.c hostvmm/device/virtio/net_gate.c \
 	hostvmm/device/net/tap.c hostvmm/device/net/stream.c hostvmm/device/net/none.c \
-	hostvmm/device/virtio/balloon.c hostvmm/device/virtio/balloon_serve.c
+	hostvmm/device/virtio/balloon.c hostvmm/device/virtio/balloon_serve.c $(JAIL_THREAD_SOURCES)
 VIRTIO_TEST_SOURCES := $(HOSTVMM_VIRTIO_SOURCES) hostvmm/listen.c hostvmm/memory.c hostvmm/memory_discard.c hostvmm/arch/x86_64/layout.c \
 	hostvmm/snapshot/codec.c hostvmm/snapshot/item.c \
 	tests/unit/virtio/guest.c $(BASE_SOURCES)
@@ -415,7 +428,7 @@ HOSTVMM_SNAPSHOT_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/item.c hos
 SNAPSHOT_FILE_SOURCES := hostvmm/snapshot/codec.c hostvmm/snapshot/item.c hostvmm/snapshot/header.c hostvmm/snapshot/manifest.c \
 	agent/proto/network.c \
 	hostvmm/snapshot/open.c hostvmm/snapshot/chunks.c hostvmm/snapshot/layers.c hostvmm/snapshot/saver.c \
-	hostvmm/memory.c hostvmm/arch/x86_64/layout.c agent/base/fd.c
+	hostvmm/memory.c hostvmm/arch/x86_64/layout.c agent/base/fd.c agent/base/log.c $(JAIL_THREAD_SOURCES)
 $(eval $(call unit_test,snapshot/codec_test,tests/unit/snapshot/codec_test.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c))
 $(eval $(call unit_test,snapshot/dump_test,tests/unit/snapshot/dump_test.c hostvmm/snapshot/dump.c hostvmm/control/text.c \
 	hostvmm/snapshot/codec.c hostvmm/snapshot/item.c))

@@ -121,6 +121,11 @@ enum config_result config_parse(struct config *config, enum config_command comma
         (void)snprintf(why, why_bytes, "--net %.80s: %s", text, wanted);
         return CONFIG_BAD;
     }
+    const char *jailed = name ? NULL : config_unfit_jail(config);
+    if (jailed) {
+        (void)snprintf(why, why_bytes, "%s", jailed);
+        return CONFIG_BAD;
+    }
     if (!name)
         return CONFIG_OK;
     (void)snprintf(why, why_bytes, "--%s is missing; `hostvmm %s --help` lists all options", name, argv[0]);

@@ -14,6 +14,7 @@
 #include "hostvmm/console.h"
 #include "hostvmm/device/rate.h"
 #include "hostvmm/device/virtio/balloon_plan.h"
+#include "hostvmm/jail/jail.h"
 #include "init/bootargs.h"
 
 #define CONFIG_DRIVES_MAX   15 /* besides the root image */
@@ -75,21 +76,16 @@ struct config {
     struct rate_wish root_rate; /* of the root image */
     struct rate_wish rng_rate;
     struct virtio_balloon_plan balloon;
-    bool huge_pages; /* memory is of these */
+    bool huge_pages;          /* memory is of these */
     int control_fd;           /* an inherited connection to operate the guest through; -1: none */
     bool paused;              /* everything made, nothing runs until it is told to resume */
     const char *log;          /* NULL: standard error; a file to append messages to */
     enum log_level log_level; /* up to which */
     bool log_json;
     const char *metrics; /* NULL: none; a file for the counters: JSON, or Prometheus when its name ends so */
+    bool bare_cmdline;   /* cmdline is all that the kernel is told */
+    struct jail_plan *jail; /* NULL: none. Kept by config_jail.c, as it is large */
 };
-    int control_fd;           /* an inherited connection to operate the guest through; -1: none */
-    bool paused;              /* everything made, nothing runs until it is told to resume */
-    const char *log;          /* NULL: standard error; a file to append messages to */
-    enum log_level log_level; /* up to which */
-    bool log_json;
-    const char *metrics; /* NULL: none; a file for the counters: JSON, or Prometheus when its name ends so */
-    bool bare_cmdline; /* cmdline is all that the kernel is told */
 
 enum config_result { CONFIG_OK, CONFIG_HELP, CONFIG_BAD };
 

@@ -253,6 +253,7 @@ static const struct config_option options[] = {
     {.name = "hostname", .handler = on_hostname, .commands = CONFIG_RESTORE},
     {.name = "secret", .handler = on_secret, .commands = CONFIG_RESTORE},
     {.name = "resume-limit", .handler = on_resume_limit, .commands = CONFIG_RESTORE},
+    {.name = "jail", .handler = config_on_jail, .commands = CONFIG_ANY},
     {.name = "rehearse", .handler = on_rehearse, .commands = CONFIG_RESTORE, .flag = true},
     {.name = "no-rehearsal", .handler = on_no_rehearsal, .commands = CONFIG_SNAPSHOT, .flag = true},
     {.name = "verify", .handler = on_verify, .commands = CONFIG_RESTORE, .flag = true},

@@ -70,4 +70,10 @@ config_handler config_on_vsock;
 config_handler config_on_net;
 config_handler config_on_console;
 
+/* ---- handlers: config_jail.c ---- */
+
+config_handler config_on_jail;
+/* Settles what a jail leaves out. NULL, or what does not go with it. */
+const char *config_unfit_jail(struct config *config);
+
 #endif

@@ -62,6 +62,10 @@
     "text for\n"                                                                                             \
     "                          Prometheus when the name ends in .prom\n"
 
+#define JAIL_OPTION                                                                                          \
+    "  --jail default|ITEMS    give up all rights before the guest runs: uid=N, gid=N, cgroup=PATH|none,\n"  \
+    "                          cpu=PERCENT, memory=MIB, pids=N, files=N, io=MAJOR:MINOR/READ/WRITE, dir=PATH\n"
+
 #define EXIT_CODES                                                                                           \
     "exit codes:\n"                                                                                          \
     "  0   the guest powered off in order        4   the guest reset itself or crashed\n"                    \
@@ -76,7 +80,7 @@ static const char run_help[] =
     "usage: hostvmm run --kernel FILE [option]...\n"
     "\n"
     "Boots a guest and runs it until it powers off.\n"
-    "\n" MACHINE_OPTIONS OPERATION_OPTIONS WATCH_OPTIONS "\n"
+    "\n" MACHINE_OPTIONS OPERATION_OPTIONS WATCH_OPTIONS JAIL_OPTION "\n"
     "SIGINT, SIGTERM and SIGHUP shut the guest down in order; a second one stops it at once.\n"
     "\n" EXIT_CODES;
 
@@ -90,7 +94,7 @@ static const char snapshot_help[] =
     "\n"
     "  --out DIR               the snapshot: a directory that does not exist yet\n"
     "  --no-rehearsal          do not find out, with a first clone, which pages clones touch before they are "
-    "ready\n" MACHINE_OPTIONS WATCH_OPTIONS "\n" EXIT_CODES;
+    "ready\n" MACHINE_OPTIONS WATCH_OPTIONS JAIL_OPTION "\n" EXIT_CODES;
 
 static const char restore_help[] =
     "usage: hostvmm restore --snapshot DIR [option]...\n"
@@ -117,7 +121,7 @@ static const char restore_help[] =
     "ones are faster\n"
     "  --verify                compare all of the snapshot's memory with its digests first\n"
     "  --timeline FILE         write the restore's steps as JSON; as a picture when the name ends in "
-    ".svg\n" WATCH_OPTIONS "\n" EXIT_CODES;
+    ".svg\n" WATCH_OPTIONS JAIL_OPTION "\n" EXIT_CODES;
 
 const char *config_help(enum config_command command)
 {

@@ -240,6 +240,7 @@ static int load_kernel(struct machine *machine, const struct config *config)
 static struct vm_plan plan_of(struct machine *machine, const struct config *config, struct loop *loop)
 {
     const struct vm_plan plan = {
+        .kvm_fd = machine->files.kvm,
         .memory_bytes = machine->made.memory_bytes,
         .vcpu_count = machine->made.vcpu_count,
         .loop = loop,
@@ -252,6 +253,7 @@ static struct vm_plan plan_of(struct machine *machine, const struct config *conf
 static int init_vm(struct machine *machine, const struct vm_plan *plan)
 {
     machine->has_vm = true;
+    machine->files.kvm = -1; /* the VM's from here on */
     return vm_init(&machine->vm, plan);
 }
 
@@ -326,4 +328,5 @@ void machine_fini(struct machine *machine)
         fd_close(&machine->files.drives[i]);
     fd_close(&machine->files.initrd.fd);
     fd_close(&machine->files.kernel);
+    fd_close(&machine->files.kvm);
 }

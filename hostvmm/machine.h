@@ -31,6 +31,7 @@
 /* Opened by machine_open, before there is a VM; each is -1 when not open or handed on. */
 struct machine_files {
     int kernel;
+    int kvm; /* opened ahead by who cannot later: a jailed machine */
     int drives[MACHINE_DRIVES_MAX];
     struct initrd initrd;
     struct kernel_plan plan;

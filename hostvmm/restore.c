@@ -74,6 +74,8 @@ static int make_own(struct config *config, unsigned clone)
         error = expand_in_place(config->vsock_path, clone, sizeof config->vsock_path);
     for (unsigned i = 0; i < config->drive_count && error == 0; i++)
         error = expand_in_place(config->drives[i].path, clone, sizeof config->drives[i].path);
+    if (config->jail)
+        jail_for_clone(config->jail, clone);
     for (unsigned i = 0; i < config->net_count && error == 0; i++) {
         error = config_net_parse(&config->nets[i], config->nets[i].text, clone, config->net_why);
         if (error)

@@ -25,6 +25,7 @@
 #include "agent/proto/limits.h"
 #include "hostvmm/control/shutdown.h"
 #include "hostvmm/exit.h"
+#include "hostvmm/jail/jail.h"
 #include "hostvmm/machine.h"
 #include "hostvmm/operations.h"
 #include "hostvmm/snapshot/rehearsal.h"
@@ -293,7 +294,9 @@ static int start_guest(struct run *self)
     self->timeline.running_ns = clock_monotonic_ns();
     operations_started(&self->operations);
     /* Point of no return: from here on the guest runs, and what it writes is read. */
-    return error ? error : vm_start(&self->machine.vm);
+    const int result = error ? error : vm_start(&self->machine.vm);
+    jail_thread(JAIL_MAIN);
+    return result;
 }
 
 static int on_start_asked(void *context)
@@ -407,6 +410,8 @@ static int build(struct run *self, struct snapshot *snapshot)
     const struct config *config = self->config;
     int code = snapshot ? machine_open_restore(&self->machine, config, snapshot)
                         : machine_open(&self->machine, config);
+    if (code == 0)
+        code = run_enter_jail(&self->machine, config); /* before the loop: it waits for signals of its process */
     if (code)
         return code;
     const int error = open_loop(self);

@@ -17,6 +17,7 @@
 
 #include "agent/base/fd.h"
 #include "agent/base/log.h"
+#include "hostvmm/jail/jail.h"
 #include "hostvmm/kvm.h"
 #include "hostvmm/vm.h"
 
@@ -184,6 +185,7 @@ static void *vcpu_main(void *argument)
     char name[16];
     (void)snprintf(name, sizeof name, "vcpu%u", vcpu->index);
     (void)prctl(PR_SET_NAME, name);
+    jail_thread(JAIL_VCPU);
     while (!vm_ended(vcpu->vm)) {
         if (vm_is_pausing(vcpu->vm))
             park(vcpu);

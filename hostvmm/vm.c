@@ -12,8 +12,7 @@
 #include "agent/base/log.h"
 #include "hostvmm/kvm.h"
 
-/* Open /dev/kvm and check that it is one we can use. The descriptor, or -errno with a message logged. */
-static int open_kvm(void)
+int vm_open_kvm(void)
 {
     int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (fd < 0) {
@@ -103,7 +102,7 @@ int vm_init(struct vm *vm, const struct vm_plan *plan)
     if (error)
         return error;
     vm->kvm_ns = clock_monotonic_ns();
-    const int kvm = open_kvm();
+    const int kvm = plan->kvm_fd >= 0 ? plan->kvm_fd : vm_open_kvm();
     if (kvm < 0)
         return kvm;
     vm->kvm_fd = kvm;

@@ -38,6 +38,7 @@ enum vm_end {
 
 /* What a VM is made of and for. */
 struct vm_plan {
+    int kvm_fd; /* of /dev/kvm, taken over; -1: to be opened */
     uint64_t memory_bytes;
     unsigned vcpu_count;
     struct loop *loop;
@@ -78,6 +79,9 @@ struct vm {
  * Create the VM with vCPUs that do not run yet. Fresh ones are as a reset leaves them; with a snapshot's
  * memory they wait for arch_vcpu_load. 0, or -errno with a message logged.
  */
+/* Open /dev/kvm and check that it is one we can use. The descriptor, or -errno with a message logged. */
+int vm_open_kvm(void);
+
 int vm_init(struct vm *vm, const struct vm_plan *plan);
 /* Also after a failed vm_init. The vCPUs must not run. */
 void vm_fini(struct vm *vm);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "agent/base/fd.h"
+#include "hostvmm/jail/jail.h"
 
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
@@ -25,6 +26,18 @@
 static int say(char *why, int error, const char *what)
 {
     (void)snprintf(why, SNAPSHOT_WHY_BYTES, "%s: %s", what, strerror(-error));
+    return error;
+}
+
+/* The same for a directory that is to be written in: a jail may not show it. */
+static int say_place(char *why, int error, const char *place)
+{
+    if (!jail_is_on() || (error != -ENOENT && error != -EACCES && error != -EROFS))
+        return say(why, error, place);
+    (void)snprintf(why, SNAPSHOT_WHY_BYTES,
+                   "%.200s: the jail does not show it for writing: start the VM with --jail dir=DIRECTORY for "
+                   "the directory of its snapshots",
+                   place);
     return error;
 }
 
@@ -60,12 +73,12 @@ static int split_path(struct saver *saver, const char *path, char *why)
     if (!real || strlen(real) >= sizeof saver->made.path) {
         const int error = real ? -ENAMETOOLONG : -errno;
         free(real);
-        return say(why, error, given);
+        return say_place(why, error, given);
     }
     memcpy(saver->made.path, real, strlen(real) + 1);
     free(real);
     saver->above = open(saver->made.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return saver->above < 0 ? say(why, -errno, given) : 0;
+    return saver->above < 0 ? say_place(why, -errno, given) : 0;
 }
 
 static void empty_partial(const struct saver *saver)
@@ -79,7 +92,7 @@ static void empty_partial(const struct saver *saver)
 static int make_partial(struct saver *saver, char *why)
 {
     if (mkdirat(saver->above, saver->partial, 0700) < 0 && errno != EEXIST)
-        return say(why, -errno, saver->partial);
+        return say_place(why, -errno, saver->partial);
     saver->directory = openat(saver->above, saver->partial, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (saver->directory < 0)
         return say(why, -errno, saver->partial);

@@ -13,7 +13,7 @@ allowed_of() {
     agent/function/*) echo 'agent/function/ agent/proto/ agent/base/' ;;
     agent/*) echo 'agent/' ;;
     init/*) echo 'init/ agent/handoff.h agent/base/' ;;
-    hostvmm/device/*) echo 'hostvmm/device/ hostvmm/arch/ hostvmm/bus.h hostvmm/listen.h hostvmm/memory.h hostvmm/snapshot/codec.h init/bootargs.h agent/base/' ;;
+    hostvmm/device/*) echo 'hostvmm/device/ hostvmm/arch/ hostvmm/bus.h hostvmm/jail/jail.h hostvmm/listen.h hostvmm/memory.h hostvmm/snapshot/codec.h init/bootargs.h agent/base/' ;;
     hostvmm/boot/*) echo 'hostvmm/boot/ hostvmm/arch/ hostvmm/memory.h init/bootargs.h agent/base/' ;;
     hostvmm/control/*) echo 'hostvmm/control/ hostvmm/exit.h hostvmm/listen.h agent/proto/ agent/base/' ;;
     hostvmm/jail/*) echo 'hostvmm/jail/ hostvmm/exit.h hostvmm/kvm.h agent/base/' ;;

@@ -8,6 +8,6 @@ cd "$(dirname "$0")/../.."
 build=$(realpath "$1")
 case $build/ in "$(pwd -P)"/*) exit 0 ;; esac
 printf -- '--in'
-for part in hostvmm init agent initramfs.cpio images kvmhost-count tests/guest tests/bench tests/data tests/peers tests/tls-certs; do
+for part in hostvmm init agent initramfs.cpio images kvmhost-count tests/guest tests/jail tests/bench tests/data tests/peers tests/tls-certs; do
     [ ! -e "$build/$part" ] || printf ' %s' "$build/$part"
 done

@@ -14,6 +14,7 @@
 #include "agent/base/fd.h"
 #include "agent/base/log.h"
 #include "hostvmm/device/virtio/blk_request.h"
+#include "hostvmm/jail/jail.h"
 #include "hostvmm/snapshot/codec.h"
 
 #define QUEUE_SIZE    128
@@ -80,6 +81,7 @@ void virtio_blk_serve(struct virtio_blk *blk)
 static void *run(void *context)
 {
     struct virtio_blk *blk = context;
+    jail_thread(JAIL_BLK);
     while (!stopping(blk)) {
         struct pollfd wait = {.fd = blk->device.notify_fds[REQUEST_QUEUE], .events = POLLIN};
         const struct timespec until = rate_timespec(blk->wait_ns);
@@ -104,7 +106,7 @@ static int activate(struct virtio_device *device)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the main thread's and the vCPUs' */
-    int error = -pthread_create(&blk->thread, NULL, run, blk);
+    int error = -jail_spawn(&blk->thread, run, blk);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     blk->thread_running = error == 0;
     return error;

@@ -15,6 +15,7 @@
 
 #include "agent/base/log.h"
 #include "hostvmm/device/virtio/net_parts.h"
+#include "hostvmm/jail/jail.h"
 #include "hostvmm/snapshot/codec.h"
 
 #define BIT(feature) (1ull << (feature))
@@ -102,6 +103,7 @@ static void *run(void *context)
     enum { BACKEND = NET_QUEUES, WAITS };
     struct virtio_net *net = context;
     bool more = false;
+    jail_thread(JAIL_NET);
     while (!net_stopping(net)) {
         const short events = backend_events(net);
         struct pollfd waits[WAITS] = {
@@ -147,7 +149,7 @@ static int activate(struct virtio_device *device)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the main thread's and the vCPUs' */
-    error = -pthread_create(&net->thread, NULL, run, net);
+    error = -jail_spawn(&net->thread, run, net);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     net->thread_running = error == 0;
     return error;
