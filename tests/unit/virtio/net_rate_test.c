@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "hostvmm/device/net/backend.h"
+#include "hostvmm/snapshot/codec.h"
 #include "tests/unit/virtio/net_fixture.h"
 
 #define MS      UINT64_C(1000000)
@@ -171,6 +172,33 @@ static void what_does_not_pass_costs_nothing(void **state)
     net_stop(f);
 }
 
+/* Each direction finds its own limit again, and one that has none keeps what it was given. */
+static void limits_survive_a_snapshot(void **state)
+{
+    struct net_fixture *f = *state;
+    const struct rate_limits rx = frames_of(3, 300), given = bytes_of(7, 8);
+    struct rate_limits loaded;
+    struct state_writer out;
+    struct state_reader in;
+    start_by_hand(f);
+    virtio_net_set_rate(&f->net, &rx, NULL);
+    state_writer_init(&out);
+    virtio_net_save(&f->net, &out, NULL);
+    assert_false(out.failed);
+    net_stop(f);
+    net_start(f, 0, NULL);
+    virtio_net_set_rate(&f->net, NULL, &given);
+    state_reader_init(&in, out.data, out.size_bytes);
+    virtio_net_load(&f->net, &in, NULL);
+    assert_int_equal(state_reader_finish(&in), 0);
+    rate_limits_now(&f->net.rx_rate, &loaded);
+    assert_memory_equal(&loaded, &rx, sizeof loaded);
+    rate_limits_now(&f->net.tx_rate, &loaded);
+    assert_memory_equal(&loaded, &given, sizeof loaded);
+    state_writer_fini(&out);
+    net_stop(f);
+}
+
 /* ---- the thread, over a stream --------------------------------------------------------------------------- */
 
 static int start_stream(struct net_fixture *f, const struct rate_limits *rx, const struct rate_limits *tx)
@@ -278,6 +306,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(operations_count_frames, net_fixture_setup, net_fixture_teardown),
         cmocka_unit_test_setup_teardown(what_does_not_pass_costs_nothing, net_fixture_setup,
                                         net_fixture_teardown),
+        cmocka_unit_test_setup_teardown(limits_survive_a_snapshot, net_fixture_setup, net_fixture_teardown),
         cmocka_unit_test_setup_teardown(the_thread_sleeps_and_another_limit_wakes_it, net_fixture_setup,
                                         net_fixture_teardown),
         cmocka_unit_test_setup_teardown(both_averages_are_kept_at_once, net_fixture_setup,

@@ -13,6 +13,7 @@
 
 #include "agent/base/fd.h"
 #include "hostvmm/device/virtio/rng.h"
+#include "hostvmm/snapshot/codec.h"
 #include "tests/unit/virtio/guest.h"
 
 #define RAM_BYTES (4u << 20)
@@ -133,6 +134,36 @@ static void a_reset_while_it_waits(void **state)
     assert_int_equal(guest_queue_used(&f->queue)->idx, 1);
 }
 
+/* Saved while a request waits, it comes to life again with its limit, and with a full bucket. */
+static void a_snapshot_while_it_waits(void **state)
+{
+    struct fixture *f = *state;
+    struct state_writer out;
+    struct state_reader in;
+    struct rate_limits loaded;
+    const int irq = f->rng.device.irq.fd;
+    limit(f, 10, RATE_REFILL_MS_MAX);
+    ask(f, 10);
+    assert_int_equal(answer(f), 10);
+    ask(f, 10);
+    while (f->rng.rate.throttled_count == 0)
+        assert_true(loop_run_once(&f->loop, TURN_MS) > 0);
+    state_writer_init(&out);
+    virtio_rng_save(&f->rng, &out, NULL);
+    assert_false(out.failed);
+    virtio_rng_fini(&f->rng);
+    assert_int_equal(virtio_rng_init(&f->rng, &f->guest.memory, &f->loop), 0);
+    f->rng.device.irq.fd = irq;
+    state_reader_init(&in, out.data, out.size_bytes);
+    virtio_rng_load(&f->rng, &in, NULL);
+    assert_int_equal(state_reader_finish(&in), 0);
+    virtio_device_revive(&f->rng.device);
+    assert_int_equal(answer(f), 10);
+    rate_limits_now(&f->rng.rate, &loaded);
+    assert_int_equal(loaded.bandwidth.size, 10);
+    state_writer_fini(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -140,6 +171,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_limit_holds_and_its_timer_goes_on, setup, teardown),
         cmocka_unit_test_setup_teardown(another_limit_frees_what_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(a_reset_while_it_waits, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_snapshot_while_it_waits, setup, teardown),
     };
     return cmocka_run_group_tests_name("virtio rng", tests, NULL, NULL);
 }
