@@ -349,7 +349,7 @@ $(eval $(call unit_test,hostvmm/config_test,tests/unit/hostvmm/config_test.c $(R
 $(eval $(call unit_test,hostvmm/config_net_test,tests/unit/hostvmm/config_net_test.c $(RATE_TEST_SOURCES) hostvmm/config.c hostvmm/config_options.c hostvmm/config_operate.c hostvmm/config_devices.c hostvmm/config_balloon.c \
 	hostvmm/config_net.c hostvmm/config_jail.c hostvmm/jail/plan.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/config_balloon_test,tests/unit/hostvmm/config_balloon_test.c $(RATE_TEST_SOURCES) \
-	$(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) agent/proto/network.c init/bootargs.c agent/base/fd.c))
+	$(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) hostvmm/jail/plan.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/timeline_test,tests/unit/hostvmm/timeline_test.c hostvmm/timeline.c hostvmm/timeline_phases.c \
 	hostvmm/timeline_svg.c agent/base/fd.c))
 $(eval $(call unit_test,hostvmm/logs_test,tests/unit/hostvmm/logs_test.c hostvmm/logs.c agent/base/log.c agent/base/fd.c \
