@@ -505,11 +505,11 @@ API_FUNCTION_SOURCES := $(API)/functions.c $(API)/functions_ask.c $(API)/functio
 	$(API)/functions_invoke.c $(API)/functions_members.c $(API)/functions_metrics.c $(API)/functions_wish.c
 HOSTVMM_API_SOURCES := $(API)/server.c $(API)/http.c $(API_MACHINE_SOURCES) $(API_FUNCTION_SOURCES)
 HOSTVMM_API_LIBS := $(THIRD)/lib/libmicrohttpd.a $(THIRD)/lib/libjansson.a
-API_TEST_SOURCES := tests/unit/control/api_stage.c $(API_MACHINE_SOURCES) agent/proto/network.c $(BASE_SOURCES)
+API_TEST_SOURCES := tests/unit/control/api_server.c $(API_MACHINE_SOURCES) agent/proto/network.c $(BASE_SOURCES)
 $(eval $(call unit_test,control/api_route_test,tests/unit/control/api_route_test.c $(API_TEST_SOURCES)))
 $(eval $(call unit_test,control/api_body_test,tests/unit/control/api_body_test.c $(API_TEST_SOURCES)))
 $(eval $(call unit_test,control/api_arguments_test,tests/unit/control/api_arguments_test.c $(API_TEST_SOURCES) \
-	$(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) $(RATE_TEST_SOURCES) init/bootargs.c))
+	$(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) $(RATE_TEST_SOURCES) hostvmm/jail/plan.c init/bootargs.c))
 $(eval $(call unit_test,control/api_snapshot_test,tests/unit/control/api_snapshot_test.c $(API_TEST_SOURCES)))
 $(eval $(call unit_test,control/api_guest_test,tests/unit/control/api_guest_test.c $(API_TEST_SOURCES)))
 $(eval $(call fuzz_target,api_json,tests/fuzz/api_json.c $(API_MACHINE_SOURCES) hostvmm/control/operator_request.c \

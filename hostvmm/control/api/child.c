@@ -99,7 +99,7 @@ int child_failed(struct child *child, char *said)
         (void)pthread_cond_wait(&child->changed, &child->lock);
     const int code = child->code;
     memcpy(said, child->said, sizeof child->said);
-    child->ended = false;
+    child->ended = child->stopping; /* then the main thread is to see it, too */
     child->starting = false;
     child->pid = 0;
     (void)pthread_mutex_unlock(&child->lock);

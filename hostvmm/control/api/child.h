@@ -43,6 +43,7 @@ struct child {
     struct child_wish *wish;
     bool served;   /* wishes are answered: until child_run ends */
     bool starting; /* a handler waits to see whether the guest comes up */
+    bool stopping; /* a signal was passed on to it: whatever it was doing, its end is ours */
     bool ended;    /* it has, with this code, and nobody has been told yet */
     int code;
     pid_t pid;                   /* of the guest; 0: none */

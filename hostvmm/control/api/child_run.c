@@ -206,13 +206,14 @@ static bool pass_signal(struct child *child, int signal_fd)
     }
     if (info.ssi_code != SI_KERNEL)
         (void)kill(child->pid, (int)info.ssi_signo);
+    child->stopping = true;
     return true;
 }
 
 static bool is_over(struct child *child, int *code)
 {
     (void)pthread_mutex_lock(&child->lock);
-    const bool over = child->ended && !child->starting;
+    const bool over = child->ended && (!child->starting || child->stopping);
     *code = child->code;
     (void)pthread_mutex_unlock(&child->lock);
     return over;

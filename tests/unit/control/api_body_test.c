@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "tests/unit/control/api_stage.h"
+#include "tests/unit/control/api_server.h"
 
 #define BODY "An error occurred when deserializing the json body of a request: "
 

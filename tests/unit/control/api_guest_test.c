@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "agent/base/fd.h"
-#include "tests/unit/control/api_stage.h"
+#include "tests/unit/control/api_server.h"
 
 #define START "{\"action_type\":\"InstanceStart\"}"
 
@@ -266,6 +266,38 @@ static void test_a_guest_that_dies_is_told_and_ends_the_server(void **state)
     api_stage_expect(&stage, "PATCH", "/vm", "{\"state\":\"Paused\"}", 400, NULL);
 }
 
+static void *start_main(void *context)
+{
+    (void)context;
+    (void)api_stage_ask(&stage, "PUT", "/actions", START);
+    return NULL;
+}
+
+static bool has_guest(void)
+{
+    (void)pthread_mutex_lock(&stage.api.child.lock);
+    const bool has = stage.api.child.pid > 0;
+    (void)pthread_mutex_unlock(&stage.api.child.lock);
+    return has;
+}
+
+static void test_a_signal_while_the_guest_starts_ends_both(void **state)
+{
+    pthread_t starter;
+    (void)state;
+    api_stage_configure(&stage, true);
+    api_stage_write("mode", "waits");
+    assert_int_equal(pthread_create(&starter, NULL, start_main, NULL), 0);
+    for (unsigned i = 0; i < 20000 && !has_guest(); i++)
+        (void)usleep(1000);
+    assert_true(has_guest());
+    assert_int_equal(kill(getpid(), SIGUSR1), 0); /* the one that the stage's main thread takes */
+    assert_int_equal(pthread_join(starter, NULL), 0);
+    api_stage_join(&stage);
+    assert_int_equal(stage.status, 400);
+    assert_int_equal(stage.code, 128 + SIGUSR1);
+}
+
 static void test_a_process_beside_the_guest_is_the_callers_to_wait_for(void **state)
 {
     static const char *const words[] = {"restore", "--beside", NULL};
@@ -341,6 +373,7 @@ int main(int argc, char **argv)
         LIVES(test_a_refusal_of_the_guests_process_is_told),
         LIVES(test_the_guests_end_is_the_servers),
         LIVES(test_a_guest_that_dies_is_told_and_ends_the_server),
+        LIVES(test_a_signal_while_the_guest_starts_ends_both),
         LIVES(test_a_process_beside_the_guest_is_the_callers_to_wait_for),
         LIVES(test_a_configuration_file_is_its_requests),
         LIVES(test_a_configuration_file_that_is_wrong_is_refused_by_its_key),

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "hostvmm/control/api/route.h"
-#include "tests/unit/control/api_stage.h"
+#include "tests/unit/control/api_server.h"
 
 static struct stage stage;
 

@@ -16,7 +16,7 @@
 
 #include "agent/base/fd.h"
 #include "hostvmm/control/api/snapshot_files.h"
-#include "tests/unit/control/api_stage.h"
+#include "tests/unit/control/api_server.h"
 
 #define CREATE "{\"snapshot_path\":\"snap\",\"mem_file_path\":\"mem\"}"
 
