@@ -22,7 +22,11 @@ cost() { # key command...
 }
 
 boot_times() {
-    cost boot_to_pid1_poweroff_minsn "$hostvmm" run --kernel "$kernel" --initrd "$poweroff" --memory 128
+    plain=$(cost boot_to_pid1_poweroff_minsn "$hostvmm" run --kernel "$kernel" --initrd "$poweroff" --memory 128)
+    echo "$plain"
+    # What the jail adds to that: its two processes, namespaces, tree, cgroup and filters, and their end.
+    jailed=$(cost jailed_minsn "$hostvmm" run --kernel "$kernel" --initrd "$poweroff" --memory 128 --jail default)
+    echo "jail_minsn $(awk -v with="${jailed##* }" -v without="${plain##* }" 'BEGIN { printf "%.3f", with - without }')"
     # The same kernel, initrd and memory; no device the guest does not need, no firmware but its smallest.
     cost boot_to_pid1_poweroff_qemu_minsn qemu-system-x86_64 \
         -M microvm,acpi=on,x-option-roms=off,pit=off,pic=off,rtc=off,isa-serial=off -enable-kvm -cpu host -smp 1 -m 128 \
