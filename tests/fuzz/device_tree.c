@@ -1,6 +1,6 @@
 /*
  * libFuzzer target: a whole machine's devices on their buses, as the guest's processors reach them: two
- * drives, an entropy device, sockets, an interface, serial port, lifecycle ports, generation id, over memory
+ * drives, an entropy device, sockets, an interface, a balloon, serial port, lifecycle ports, generation id, over memory
  * that is the fuzzer's as well. The input is a program: register accesses of every size at any place, bytes
  * and descriptors into memory, notifications, what the host does meanwhile, pauses, and snapshots of it all
  * that are loaded into a machine made anew, which goes on in the old one's place.
@@ -25,6 +25,7 @@
 #include "hostvmm/bus.h"
 #include "hostvmm/device/lifecycle.h"
 #include "hostvmm/device/serial.h"
+#include "hostvmm/device/virtio/balloon.h"
 #include "hostvmm/device/virtio/blk.h"
 #include "hostvmm/device/virtio/net.h"
 #include "hostvmm/device/virtio/rng.h"
@@ -36,18 +37,17 @@
 #define RAM_BYTES    0x10000u
 #define FILE_BYTES   0x8000u
 #define VMGENID_AT   0xf000u
-#define DATA_AT      0x6000u
+#define DATA_AT      0x7000u
 #define WINDOWS_AT   0xd0000000u
 #define SERIAL_PORT  0x3f8u
 #define LIFE_PORT    0x5f0u
 #define GUEST_CID    3
 #define DRIVES       2
-#define VIRTIO_COUNT (DRIVES + 3)
+#define VIRTIO_COUNT (DRIVES + 4)
+#define QUEUE_COUNT  13u /* of all of them */
 #define HOST_FDS     4
 #define COMING_MAX   4
 #define TURNS_MAX    64 /* of the loop, until it is at rest; the guest can keep it busy */
-#define RX_QUEUE     0
-#define TX_QUEUE     1
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -62,6 +62,7 @@ struct tree {
     struct virtio_rng rng;
     struct virtio_vsock vsock;
     struct virtio_net net;
+    struct virtio_balloon balloon;
     struct virtio_device *virtio[VIRTIO_COUNT];
     uint32_t queues_at[VIRTIO_COUNT]; /* where the driver lays them out */
 };
@@ -172,6 +173,8 @@ static void make(struct tree *made)
     static const struct serial_ops serial_ops = {.transmit = drop_byte, .input_wanted = nothing};
     static const struct lifecycle_ops life_ops = {.stage = on_stage, .power_off = on_end, .reset = on_end};
     static const struct virtio_net_plan plan = {.mac = {0x52, 0x54, 0, 0, 0, 1}, .mtu = 1400, .shut = true};
+    static const struct virtio_balloon_plan balloon_plan = {
+        .on = true, .free_page_reporting = true, .free_page_hinting = true, .stats_s = 600};
     const struct net_backend backend = {.ops = &wire, .fd = eventfd(0, EFD_CLOEXEC)};
     unsigned count = 0;
     memset(made, 0, sizeof *made);
@@ -180,7 +183,8 @@ static void make(struct tree *made)
         vmgenid_init(&made->vmgenid, &made->memory, gpa_of(VMGENID_AT)) < 0 ||
         virtio_rng_init(&made->rng, &made->memory, &made->loop) < 0 ||
         virtio_vsock_init(&made->vsock, &made->memory, &made->loop, NULL, GUEST_CID) < 0 ||
-        virtio_net_init(&made->net, &made->memory, &backend, &plan) < 0)
+        virtio_net_init(&made->net, &made->memory, &backend, &plan) < 0 ||
+        virtio_balloon_init(&made->balloon, &made->memory, &made->loop, &balloon_plan) < 0)
         abort();
     lifecycle_init(&made->lifecycle, &life_ops, NULL);
     made->net.serve_by_hand = true;
@@ -191,6 +195,7 @@ static void make(struct tree *made)
     put_on_bus(made, &made->rng.device, &count);
     put_on_bus(made, &made->vsock.device, &count);
     put_on_bus(made, &made->net.device, &count);
+    put_on_bus(made, &made->balloon.device, &count);
     if (bus_add(&made->ports, SERIAL_PORT, SERIAL_PORT_BYTES, &serial_bus_ops, &made->serial, "serial") ||
         bus_add(&made->ports, LIFE_PORT, LIFECYCLE_BYTES, &lifecycle_bus_ops, &made->lifecycle, "life"))
         abort();
@@ -198,6 +203,7 @@ static void make(struct tree *made)
 
 static void unmake(struct tree *made)
 {
+    virtio_balloon_fini(&made->balloon);
     virtio_net_fini(&made->net);
     virtio_vsock_fini(&made->vsock);
     virtio_rng_fini(&made->rng);
@@ -217,7 +223,7 @@ static void pause_all(struct tree *of)
 static void save(struct tree *of, struct state_writer *out)
 {
     state_writer_init(out);
-    state_put_map(out, NULL, 8);
+    state_put_map(out, NULL, 9);
     serial_save(&of->serial, out, "serial");
     lifecycle_save(&of->lifecycle, out, "lifecycle");
     vmgenid_save(&of->vmgenid, out, "vmgenid");
@@ -226,6 +232,7 @@ static void save(struct tree *of, struct state_writer *out)
     virtio_rng_save(&of->rng, out, "rng");
     virtio_vsock_save(&of->vsock, out, "vsock");
     virtio_net_save(&of->net, out, "net");
+    virtio_balloon_save(&of->balloon, out, "balloon");
     if (out->failed)
         abort();
 }
@@ -234,7 +241,7 @@ static void load(struct tree *into, const struct state_writer *from)
 {
     struct state_reader in;
     state_reader_init(&in, from->data, from->size_bytes);
-    state_get_map(&in, NULL, 8);
+    state_get_map(&in, NULL, 9);
     serial_load(&into->serial, &in, "serial");
     lifecycle_load(&into->lifecycle, &in, "lifecycle");
     vmgenid_load(&into->vmgenid, &in, "vmgenid");
@@ -243,6 +250,7 @@ static void load(struct tree *into, const struct state_writer *from)
     virtio_rng_load(&into->rng, &in, "rng");
     virtio_vsock_load(&into->vsock, &in, "vsock");
     virtio_net_load(&into->net, &in, "net");
+    virtio_balloon_load(&into->balloon, &in, "balloon");
     state_end(&in);
     if (state_reader_finish(&in))
         abort();
@@ -330,12 +338,12 @@ static void put_desc(struct cursor *in)
     const unsigned queue = (unsigned)cursor_get_le(in, 1);
     const unsigned index = (unsigned)cursor_get_le(in, 1);
     const struct vring_desc desc = {
-        .addr = DATA_AT + 16 * (cursor_get_le(in, 2) % 0xa00u),
+        .addr = DATA_AT + 16 * (cursor_get_le(in, 2) % 0x900u),
         .len = (uint32_t)cursor_get_le(in, 2),
         .flags = (uint16_t)(cursor_get_le(in, 1) & 7u),
         .next = (uint16_t)cursor_get_le(in, 1),
     };
-    driver_put_desc(ram, queue % 8 * DRIVER_QUEUE_BYTES, index, &desc);
+    driver_put_desc(ram, queue % QUEUE_COUNT * DRIVER_QUEUE_BYTES, index, &desc);
 }
 
 static void publish(struct cursor *in)
@@ -379,8 +387,8 @@ static void check(void)
     check_queue(tree->virtio[0], 0);
     check_queue(tree->virtio[1], 0);
     check_queue(&tree->rng.device, 0);
-    check_queue(&tree->net.device, RX_QUEUE);
-    check_queue(&tree->net.device, TX_QUEUE);
+    check_queue(&tree->net.device, 0);
+    check_queue(&tree->net.device, 1);
 }
 
 static void serve(struct cursor *in)
@@ -419,7 +427,16 @@ static void host_socket(uint8_t how, struct cursor *in)
     }
 }
 
-/* What the host does meanwhile. */
+static void balloon_step(unsigned how)
+{
+    if (how & 1u)
+        (void)virtio_balloon_set_target(&tree->balloon, how >> 4);
+    else if (how & 2u)
+        (void)virtio_balloon_hint_start(&tree->balloon);
+    else
+        (void)virtio_balloon_hint_stop(&tree->balloon);
+}
+
 static void host_step(struct cursor *in)
 {
     const uint8_t how = (uint8_t)cursor_get_le(in, 1);
@@ -443,6 +460,7 @@ static void host_step(struct cursor *in)
         break;
     case 5:
         sends_left = how >> 3;
+        balloon_step(how >> 3);
         break;
     case 6:
         virtio_vsock_reset_connections(&tree->vsock);
