@@ -52,8 +52,11 @@ static void on_snapshot(void *context, int code, const struct capture_result *re
         refuse(operations, code, result->why);
         return;
     }
-    if (operations->snapshots->capture.request.hold)
+    if (operations->snapshots->capture.request.hold) {
         operations->paused = true;
+        if (operations->guest->busy(operations->context)) /* it has been asked to power off meanwhile */
+            (void)operations_go_on(operations);
+    }
     (void)snprintf(members, sizeof members,
                    "\"pause_ns\":%" PRIu64 ",\"checkpoint_us\":%" PRIu64 ",\"disk_bytes\":%" PRIu64,
                    result->pause_ns, result->checkpoint_us, result->disk_bytes);
@@ -116,6 +119,8 @@ static void begin_standing(struct operations *operations)
 {
     struct machine *machine = operations->machine;
     operations->pause_wanted = false;
+    if (!is_free(operations)) /* since it was asked for */
+        return;
     vm_pause(&machine->vm);
     const int error = machine_hold(machine);
     if (error) {
