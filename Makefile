@@ -515,13 +515,12 @@ $(eval $(call unit_test,control/api_guest_test,tests/unit/control/api_guest_test
 $(eval $(call fuzz_target,api_json,tests/fuzz/api_json.c $(API_MACHINE_SOURCES) hostvmm/control/operator_request.c \
 	$(HOSTVMM_RATE_SOURCES) hostvmm/snapshot/codec.c hostvmm/snapshot/item.c agent/proto/network.c $(BASE_SOURCES),$(THIRD)/lib/libjansson-host.a))
 $(foreach part,functions clones,$(eval $(call unit_test,control/api_$(part)_test,tests/unit/control/api_$(part)_test.c \
-	tests/unit/control/api_stage.c $(API_FUNCTION_SOURCES) hostvmm/control/client.c hostvmm/control/text.c \
+	tests/unit/control/functions_stage.c $(API_FUNCTION_SOURCES) hostvmm/control/client.c hostvmm/control/text.c \
 	hostvmm/control/dial.c tests/unit/control/fake.c $(PROTO_SOURCES) $(BASE_SOURCES))))
 
 # The page of the API against the routes and their handlers; no HTTP between.
 $(eval $(call unit_test,control/openapi_test,tests/unit/control/openapi_test.c $(API_MACHINE_SOURCES) $(API_FUNCTION_SOURCES) \
 	hostvmm/control/client.c hostvmm/control/text.c hostvmm/control/dial.c $(PROTO_SOURCES) $(BASE_SOURCES)))
-$(BUILD)/tests/unit/control/openapi_test: hostvmm/control/api/openapi.json
 
 # ---- hostvmm: link -------------------------------------------------------------------------------------------------
 # The initramfs with init is a part of the program.

@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "agent/base/fd.h"
-#include "tests/unit/control/api_stage.h"
+#include "tests/unit/control/functions_stage.h"
 
 /* ---- /clones ---- */
 

@@ -12,7 +12,7 @@
 
 #include "agent/base/fd.h"
 #include "agent/proto/errors.h"
-#include "tests/unit/control/api_stage.h"
+#include "tests/unit/control/functions_stage.h"
 
 /* ---- /resume-steps, /metrics ---- */
 

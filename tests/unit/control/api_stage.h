@@ -1,58 +1,49 @@
 /*
- * The stage of the handlers of our own resources: each is called as the router calls it, with the lock held.
- * Beside them is a server that is the test (its lock, its headers, its guest), guests that are scripts (fake.h),
- * and processes that wait for a signal, or print something and end.
+ * A server for the tests of the control API, without HTTP: requests go in as method, path and text. Its program is
+ * the test itself: started with `run` or `restore` it is a guest's process that speaks OPERATOR.md (api_stage_main).
  */
 #ifndef TESTS_UNIT_CONTROL_API_STAGE_H
 #define TESTS_UNIT_CONTROL_API_STAGE_H
 
 #include <pthread.h>
 
-#include "hostvmm/control/api/functions_clones.h"
-#include "tests/unit/control/fake.h"
+#include "hostvmm/control/api/model.h"
 
-#define WORDS_MAX 64
-
-struct api {
-    pthread_mutex_t lock;
-    const char *vsock_path;
-    const char *told; /* what the guest answers when it is operated; NULL: there is none */
-    char asked[64];
-    char words[WORDS_MAX][1200]; /* of the last process started */
-    unsigned word_count;
-    unsigned spawned;
-    const char
-        *output; /* what a process writes, before it ends with `exit_code`; NULL: it waits for a signal */
-    int exit_code;
-    bool refuses;
+struct stage {
+    struct api api;
+    pthread_t main; /* the server's main thread */
+    bool joined;
+    int signal_fd;
+    int code;   /* of child_run */
+    int status; /* of the last answer */
+    json_t *answer;
+    char directory[64];
 };
 
-extern struct api stage_api;
-extern struct api_response stage_response; /* of the last call */
-extern struct fake stage_vm;
-extern char stage_directory[];
-extern char stage_vsock[64]; /* where stage_vm listens */
+/* At the start of main(): the guest's process, when it is that; never returns then. */
+void api_stage_main(int argc, char **argv);
 
-/* A request with these headers: names and values in turn, ended by NULL. */
-void stage_call_raw(api_handler *handler, const char *name, const char *json, const void *body, size_t bytes,
-                    const char *const *headers);
-void stage_call(api_handler *handler, const char *name, const char *json);
+/* A server with its main thread, in a new working directory. */
+void api_stage_begin(struct stage *stage);
+/* Its main thread has come to its end. */
+void api_stage_join(struct stage *stage);
+/* Its guest is stopped, the directory removed. */
+void api_stage_end(struct stage *stage);
 
-/* Of the answer. */
-const char *stage_fault(void);
-void stage_expect_fault(int status, const char *text);
-const char *stage_header(const char *name);
-const char *stage_member(const json_t *object, const char *name);
-void stage_clear(void);
+/* A request; `text` NULL: without a body. The status. */
+int api_stage_ask(struct stage *stage, const char *method, const char *path, const char *text);
+/* It is answered so, and when it is refused, with this in its text (may be NULL). */
+void api_stage_expect(struct stage *stage, const char *method, const char *path, const char *text, int status,
+                      const char *fault);
+const char *api_stage_fault(const struct stage *stage);
 
-/* Of the last process that was started. */
-const char *stage_word_after(const char *word);
-bool stage_has_word(const char *word);
+/* A model that can start: a kernel and a root drive, with an image of ours in it or not. */
+void api_stage_configure(struct stage *stage, bool image);
 
-/* A guest that answers with its event, and prints a line. */
-void stage_echo(struct fake *agent);
-
-int stage_set_up(void **state);
-int stage_tear_down(void **state);
+/* What the guest's process was started with, and was asked, a line each: for the caller to free. */
+char *api_stage_words(void);
+char *api_stage_lines(void);
+/* A file with this text in the working directory. */
+void api_stage_write(const char *name, const char *text);
 
 #endif
