@@ -90,8 +90,8 @@ void guest_memory_use_huge(const struct guest_memory *memory, struct gpa at, uin
  * not in pages; -EFAULT not in one region; -errno, then nothing happened.
  */
 int guest_memory_discard(struct guest_memory *memory, struct gpa at, uint64_t size);
-/* The same for those pages of the range that are zero already, and that cost the host something. Nobody may
- * write the range meanwhile. The bytes given back, or as above. */
+/* The same for those pages of the range that are zero already, and that cost the host something; of huge pages
+ * for none. Nobody may write the range meanwhile. The bytes given back, or as above. */
 int64_t guest_memory_discard_zeros(struct guest_memory *memory, struct gpa at, uint64_t size);
 /* After a discard: the guest will not touch the range before it says so / it does again. Huge pages that are
  * given piece by piece go back when they are complete. */

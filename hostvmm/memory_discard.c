@@ -163,13 +163,7 @@ static void next_extent(const struct guest_memory *memory, const struct guest_re
     const off_t at = (off_t)(page_of(region, host) * GUEST_PAGE_BYTES);
     *skip = 0;
     *length = left;
-    if (memory->huge) {
-        unsigned char resident = 0;
-        const uint64_t block = left < HUGE_PAGES ? left : HUGE_PAGES;
-        const bool there = mincore(host, GUEST_PAGE_BYTES, &resident) == 0 && (resident & 1);
-        *skip = there ? 0 : block;
-        *length = there ? block : 0;
-    } else if (memory->fd >= 0) {
+    if (memory->fd >= 0) {
         const off_t data = lseek(memory->fd, at, SEEK_DATA);
         const off_t hole = data < 0 ? data : lseek(memory->fd, data, SEEK_HOLE);
         const uint64_t before = data < 0 ? left : (uint64_t)(data - at) / GUEST_PAGE_BYTES;
@@ -215,13 +209,10 @@ int64_t guest_memory_discard_zeros(struct guest_memory *memory, struct gpa at, u
         return -EINVAL;
     if (!region)
         return -EFAULT;
-    const uint64_t least = memory->huge ? HUGE_PAGES : memory->fd < 0 && memory->mapped ? ZEROS_MIN_PAGES : 1;
+    if (memory->huge)
+        return 0; /* their file does not tell its holes */
+    const uint64_t least = memory->fd < 0 && memory->mapped ? ZEROS_MIN_PAGES : 1;
     int64_t given = 0;
-    if (memory->huge) { /* whole ones alone */
-        const uint64_t before = -at.value & (GUEST_HUGE_PAGE_BYTES - 1);
-        size -= before < size ? before : size;
-        host += before;
-    }
     for (uint64_t left = size / GUEST_PAGE_BYTES; left > 0;) {
         uint64_t skip;
         uint64_t length;

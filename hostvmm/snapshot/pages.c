@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "agent/base/fd.h"
@@ -13,6 +12,7 @@
 #define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
 #define PAGEMAP_FILE    (UINT64_C(1) << 61) /* a file's page, or shared memory */
 #define PAGEMAP_BATCH   512u
+#define HUGE_READ_PAGES 4u /* of memory that is a multiple of huge pages */
 
 static uint64_t *new_bitmap(const struct guest_memory *memory)
 {
@@ -42,20 +42,18 @@ static int mark_data(int fd, uint64_t from, uint64_t until, uint64_t *bitmap)
     return 0;
 }
 
-/* Huge pages are holes in no file that lseek could tell, and a look at one that nobody touched takes it out of
- * the host's reserve. */
-static int mark_huge(const struct guest_memory *memory, uint64_t *bitmap)
+/* A file of huge pages does not tell its holes, and a look at one through its mapping takes it out of the host's
+ * reserve; reading does not. So what is marked is not zero. */
+static int mark_huge(int fd, uint64_t size, uint64_t *bitmap)
 {
-    for (unsigned i = 0; i < memory->region_count; i++) {
-        const struct guest_region *region = &memory->regions[i];
-        const uint64_t first = region->file_offset_bytes / GUEST_PAGE_BYTES;
-        for (uint64_t at = 0; at < region->size_bytes; at += GUEST_HUGE_PAGE_BYTES) {
-            unsigned char resident;
-            if (mincore(region->host + at, GUEST_PAGE_BYTES, &resident) < 0)
-                return -errno;
-            for (uint64_t page = 0; (resident & 1) && page < GUEST_HUGE_PAGE_BYTES / GUEST_PAGE_BYTES; page++)
-                mark(bitmap, first + at / GUEST_PAGE_BYTES + page);
-        }
+    uint64_t words[HUGE_READ_PAGES * GUEST_PAGE_BYTES / sizeof(uint64_t)];
+    for (uint64_t at = 0; at < size; at += sizeof words) {
+        const ssize_t got = pread(fd, words, sizeof words, (off_t)at);
+        if (got != (ssize_t)sizeof words)
+            return got < 0 ? -errno : -EIO;
+        for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+            if (words[i])
+                mark(bitmap, (at + i * sizeof words[0]) / GUEST_PAGE_BYTES);
     }
     return 0;
 }
@@ -99,7 +97,7 @@ int pages_present(const struct guest_memory *memory, const struct snapshot *orig
     if (!*bitmap)
         return -ENOMEM;
     if (memory->huge)
-        return mark_huge(memory, *bitmap);
+        return mark_huge(memory->fd, memory->size_bytes, *bitmap);
     if (memory->fd >= 0)
         return mark_data(memory->fd, 0, memory->size_bytes, *bitmap);
     uint64_t from = 0;

@@ -276,22 +276,6 @@ static void huge_pages_go_back_whole(void **state)
     guest_memory_fini(&memory);
 }
 
-static void zeros_of_huge_pages_go_whole(void **state)
-{
-    (void)state;
-    struct guest_memory memory;
-    const uint64_t huge = GUEST_HUGE_PAGE_BYTES;
-    if (!init_huge(&memory))
-        skip();
-    uint8_t *bytes = guest_memory_at(&memory, gpa_of(0), 16 * MIB);
-    memset(bytes, 0, 3 * huge);
-    bytes[huge] = 1;
-    assert_int_equal(guest_memory_discard_zeros(&memory, gpa_of(PAGE), 16 * MIB - PAGE), (int64_t)huge);
-    assert_int_equal(stored_bytes(&memory), 2 * huge);
-    assert_int_equal(bytes[huge], 1);
-    guest_memory_fini(&memory);
-}
-
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -305,7 +289,6 @@ int main(void)
         cmocka_unit_test(a_few_zeros_of_a_file_are_not_worth_it),
         cmocka_unit_test(a_buffer_is_zeroed),
         cmocka_unit_test(huge_pages_go_back_whole),
-        cmocka_unit_test(zeros_of_huge_pages_go_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
