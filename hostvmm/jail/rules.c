@@ -114,6 +114,7 @@ static const struct jail_rule rules[] = {
     {.call = SYS_getrandom, .roles = MAIN},
     {.call = SYS_getcwd, .roles = MAIN},
     {.call = SYS_getpid, .roles = MAIN},
+    {.call = SYS_getrusage, .roles = MAIN}, /* metrics */
 };
 
 const struct jail_rule *jail_rules(size_t *count)

@@ -88,7 +88,7 @@ use_network_and_snapshots() {
     chown $JAILED "$VM/drive"
     IMAGES=$DATA
     ITEMS=dir=$VM jail_start net-function --net tap=t0,address=192.0.2.2/24 --control "$CONTROL" --drive "$VM/drive" \
-        --timeline "$VM/timeline"
+        --timeline "$VM/timeline" --metrics "$VM/metrics"
     dialled 192.0.2.2
     snapshot_into "$VM/full"
     expect "the snapshot's exit code" "$code" 0
@@ -136,7 +136,7 @@ END
 # More clients than malloc's first tables have room for.
 use_many_connections() {
     IMAGES=$BUILD/images
-    jail_start hello
+    jail_start hello --balloon target=16
     invoke -t up
     python3 - "$VSOCK" <<'END' || fail "the clients"
 import socket, sys
@@ -154,7 +154,8 @@ END
 
 # The console is a socket that nobody reads from: vCPUs find its buffer full.
 use_a_console_that_is_stuck() {
-    python3 - "$HOSTVMM" run --kernel "$KERNEL" --initrd "$GUESTS/poweroff.cpio" --jail default --vsock "$VSOCK" <<'END' ||
+    python3 - "$HOSTVMM" run --kernel "$KERNEL" --initrd "$GUESTS/poweroff.cpio" --jail default --vsock "$VSOCK" \
+        --cmdline "ignore_loglevel initcall_debug" <<'END' ||
 import socket, subprocess, sys
 mine, theirs = socket.socketpair()
 theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
@@ -191,6 +192,16 @@ use_snapshot_of_its_own() {
 slow_clock() { # acpi_pm|tsc
     clocks=/sys/devices/system/clocksource/clocksource0
     ! grep -qw "$1" $clocks/available_clocksource || echo "$1" >$clocks/current_clocksource
+}
+
+# Calls whose occasion cannot be had here: asking the kernel for the time (228), where this host has only a clock that user
+# space reads; malloc's tables that grow past their first pages (mprotect, 10), which takes more than these VMs do.
+spared() { # role:number
+    case $1 in
+    main:10) return 0 ;;
+    *:228) ! grep -qw acpi_pm /sys/devices/system/clocksource/clocksource0/available_clocksource ;;
+    *) return 1 ;;
+    esac
 }
 
 test_jail_drives_and_vsock_both_ways() {
@@ -387,7 +398,7 @@ test_jail_every_call_in_the_lists_is_used() {
         "$ESCAPE" list "$role" >"$DIR/listed"
         [ -s "$DIR/listed" ] && [ -s "$DIR/$role.calls" ] || fail "nothing is known of role $role"
         for call in $(grep -vxF -f "$DIR/$role.calls" "$DIR/listed"); do
-            unused="$unused $role:$call"
+            spared "$role:$call" || unused="$unused $role:$call"
         done
     done
     expect "allowed calls that nothing makes (role:number)" "$unused" ""
