@@ -159,9 +159,10 @@ static void take_connection(struct http_link *link, int fd)
     if (!connection || !connection->buffers) {
         if (allowed < 0)
             log_warn("runtime API: cannot tell whose a connection is: %s; closed", strerror(-allowed));
-        else
-            log_warn("runtime API: a connection is closed: %s",
+        else if (!link->refused)
+            log_warn("runtime API: a connection is closed, and so are others like it: %s",
                      allowed == 0 ? "it is not the function's" : "8 are open");
+        link->refused = true;
         fd_close(&fd);
         return;
     }

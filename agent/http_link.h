@@ -85,6 +85,7 @@ struct http_link {
     bool init_done; /* it has asked for its first event, or to be told of a restore */
     bool asked;     /* for its first event */
     bool broken;    /* a connection ended in the middle of an event or an answer */
+    bool refused;   /* a connection too many: it is logged once, as the function may go on with it */
 
     struct http_connection *restorer; /* waits in restore/next */
     bool restoring;                   /* it was told of a resume: its next, or restore/error, ends that */

@@ -203,6 +203,17 @@ static void many_connections(void)
     respond("opened and closed");
 }
 
+/* Half a request on each of as many as there are descriptors for; they stay, as far as the agent lets them. */
+static void hoard_connections(void)
+{
+    int made = 0;
+    for (int fd; (fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) >= 0; made++) {
+        (void)connect(fd, (struct sockaddr *)&api, sizeof api); /* goes on by itself */
+        (void)write_all(fd, "GET /", 5);
+    }
+    respond(made > 900 ? "hoarded" : "stopped before");
+}
+
 static void fail_in_words(void)
 {
     static const char error[] = "{\"errorMessage\": \"as \\u0074old\", \"errorType\": \"Test.Failed\", "
@@ -270,7 +281,9 @@ static bool obey_well(const char *word, size_t size)
         (void)snprintf(text, sizeof text, "%d %d %d %d %d", again, restore, init,
                        once("GET /else HTTP/1.1\r\nHost: a\r\n\r\n"), once("nonsense\r\n\r\n"));
         respond(text);
-    } else if (strcmp(word, "many") == 0)
+    } else if (strcmp(word, "hoard") == 0)
+        hoard_connections();
+    else if (strcmp(word, "many") == 0)
         many_connections();
     else
         return false;

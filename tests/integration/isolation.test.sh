@@ -160,6 +160,15 @@ test_isolation_kernel_buffers() {
     next_works
 }
 
+test_isolation_connections_to_the_agent() {
+    vm_background "$HOSTVMM" run --kernel "$KERNEL" --rootfs "$DATA/http-function.erofs" --vsock "$VSOCK"
+    invoke -t hoard --timeout 60000
+    answered hoarded
+    invoke -t ok
+    answered ok
+    next_works
+}
+
 # Output without end, also between events: the agent answers on.
 test_isolation_noise() {
     start
