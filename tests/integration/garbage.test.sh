@@ -44,6 +44,7 @@ median_beside() { # seconds variable
 test_garbage_in_every_register_and_ring() {
     vm_start hello
     invoke -t first
+    expect "the first invocation's exit code" "$code" 0
     abuser_start spin
     median_beside 5 quiet_us
     abuser_end spin
