@@ -388,7 +388,10 @@ test_jail_every_call_in_the_lists_is_used() {
     use_too_few_threads
     use_snapshot_of_its_own
     slow_clock acpi_pm
-    jail_start hello
+    truncate -s 16M "$DIR/slow"
+    guest_run drive --jail default --drive "$DIR/slow,bandwidth=4000000/100"
+    ITEMS=dir=$VM jail_start hello --metrics "$VM/metrics" --drive "$DIR/drive,bandwidth=1000000/100" \
+        --net none,address=192.0.2.2/24,rx-bandwidth=1000000/100,tx-bandwidth=1000000/100
     invoke -t slow
     vm_stop
     slow_clock tsc
