@@ -122,15 +122,15 @@ static const char *on_bootarg(struct config *config, const char *value)
 static const char *on_cmdline(struct config *config, const char *value)
 {
     if (strlen(value) >= ARCH_COMMAND_LINE_MAX || strpbrk(value, "\r\n"))
+        return "want one line of fewer than 2048 bytes";
+    config->cmdline = value;
+    return NULL;
+}
+
 static const char *on_bare_cmdline(struct config *config, const char *value)
 {
     (void)value;
     config->bare_cmdline = true;
-    return NULL;
-}
-
-        return "want one line of fewer than 2048 bytes";
-    config->cmdline = value;
     return NULL;
 }
 
