@@ -64,7 +64,8 @@
 
 #define JAIL_OPTION                                                                                          \
     "  --jail default|ITEMS    give up all rights before the guest runs: uid=N, gid=N, cgroup=PATH|none,\n"  \
-    "                          cpu=PERCENT, memory=MIB, pids=N, files=N, io=MAJOR:MINOR/READ/WRITE, dir=PATH\n"
+    "                          cpu=PERCENT, memory=MIB, pids=N, files=N, io=MAJOR:MINOR/READ/WRITE, "        \
+    "dir=PATH\n"
 
 #define EXIT_CODES                                                                                           \
     "exit codes:\n"                                                                                          \

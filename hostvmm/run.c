@@ -39,22 +39,22 @@ struct run {
     struct timeline timeline;
     struct loop loop;
     struct machine machine;
-    int signal_fd;
     struct loop_source signals;
-    int stage_fd; /* a stage was reached that the loop has to do with */
     struct loop_source stages;
-    int limit_fd; /* timer: the guest had its time to power off */
     struct loop_source limit;
+    int signal_fd;
+    int stage_fd; /* a stage was reached that the loop has to do with */
+    int limit_fd; /* timer: the guest had its time to power off */
     struct control_shutdown shutdown;
     struct snapshots snapshots;
     struct operations operations;
     struct resumption resumption;
     struct rehearsal rehearsal;
     struct uniqueness uniqueness;
-    bool resuming;   /* a clone that is not unique yet */
     int stop_signal; /* the first one; 0: none yet */
-    bool stopped;    /* by ourselves, with this code */
     int code;
+    bool stopped;  /* by ourselves, with this code */
+    bool resuming; /* a clone that is not unique yet */
     bool ready_said;
 };
 
@@ -411,7 +411,8 @@ static int build(struct run *self, struct snapshot *snapshot)
     int code = snapshot ? machine_open_restore(&self->machine, config, snapshot)
                         : machine_open(&self->machine, config);
     if (code == 0)
-        code = run_enter_jail(&self->machine, config); /* before the loop: it waits for signals of its process */
+        code =
+            run_enter_jail(&self->machine, config); /* before the loop: it waits for signals of its process */
     if (code)
         return code;
     const int error = open_loop(self);

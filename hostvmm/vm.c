@@ -79,11 +79,12 @@ static int set_memory(struct vm *vm, const struct vm_plan *plan)
         error = plan->huge_pages ? guest_memory_init_huge(&vm->memory, plan->memory_bytes)
                                  : guest_memory_init(&vm->memory, plan->memory_bytes);
     if (error && plan->huge_pages)
-        log_error("--huge-pages: cannot have %llu MiB of guest memory: %s; this guest needs %llu huge pages of "
-                  "2 MiB that nobody uses: see HugePages_Free in /proc/meminfo, and write to "
-                  "/proc/sys/vm/nr_hugepages how many the host is to put aside",
-                  (unsigned long long)(plan->memory_bytes / ARCH_MIB), strerror(-error),
-                  (unsigned long long)(plan->memory_bytes / GUEST_HUGE_PAGE_BYTES));
+        log_error(
+            "--huge-pages: cannot have %llu MiB of guest memory: %s; this guest needs %llu huge pages of "
+            "2 MiB that nobody uses: see HugePages_Free in /proc/meminfo, and write to "
+            "/proc/sys/vm/nr_hugepages how many the host is to put aside",
+            (unsigned long long)(plan->memory_bytes / ARCH_MIB), strerror(-error),
+            (unsigned long long)(plan->memory_bytes / GUEST_HUGE_PAGE_BYTES));
     else if (error)
         log_error("cannot have %llu MiB of guest memory: %s",
                   (unsigned long long)(plan->memory_bytes / ARCH_MIB), strerror(-error));

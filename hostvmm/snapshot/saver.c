@@ -34,10 +34,11 @@ static int say_place(char *why, int error, const char *place)
 {
     if (!jail_is_on() || (error != -ENOENT && error != -EACCES && error != -EROFS))
         return say(why, error, place);
-    (void)snprintf(why, SNAPSHOT_WHY_BYTES,
-                   "%.200s: the jail does not show it for writing: start the VM with --jail dir=DIRECTORY for "
-                   "the directory of its snapshots",
-                   place);
+    (void)snprintf(
+        why, SNAPSHOT_WHY_BYTES,
+        "%.200s: the jail does not show it for writing: start the VM with --jail dir=DIRECTORY for "
+        "the directory of its snapshots",
+        place);
     return error;
 }
 

@@ -55,7 +55,8 @@ struct snapshot_machine {
     unsigned drive_count;
     uint32_t vsock_cid; /* 0: no vsock */
     bool rng;
-    struct virtio_balloon_plan balloon; /* of target and statistics' interval, the device's state has the last */
+    struct virtio_balloon_plan
+        balloon;            /* of target and statistics' interval, the device's state has the last */
     struct network network; /* its interfaces, as the guest was told of them */
     bool agent;             /* Rekindle's init and agent run in it: a clone can be asked to become unique */
 };

@@ -140,7 +140,7 @@ int do_buffers(struct call *call)
     }
     const int error = errno;
     if (child)
-        pause(); /* until it is killed */
+        pause();    /* until it is killed */
     close(pair[0]); /* one of the last whole pair, for the answer */
     return function_reply_printf(call->reply, "buffered %llu KiB: %s", bytes >> 10, strerror(error));
 }
