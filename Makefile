@@ -492,7 +492,7 @@ $(eval $(call fuzz_target,serial,tests/fuzz/serial.c hostvmm/device/serial.c hos
 $(eval $(call fuzz_target,acpi,tests/fuzz/acpi.c hostvmm/arch/x86_64/acpi.c hostvmm/arch/x86_64/aml.c))
 # What hostvmm is given by the one who starts it.
 $(eval $(call fuzz_target,config,tests/fuzz/config.c $(filter hostvmm/config%,$(HOSTVMM_CORE_SOURCES)) \
-	$(HOSTVMM_RATE_SOURCES) hostvmm/snapshot/codec.c hostvmm/snapshot/item.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
+	$(HOSTVMM_RATE_SOURCES) hostvmm/jail/plan.c hostvmm/snapshot/codec.c hostvmm/snapshot/item.c agent/proto/network.c init/bootargs.c agent/base/fd.c))
 $(eval $(call fuzz_target,prefetch,tests/fuzz/prefetch.c agent/base/fd.c))
 
 # ---- hostvmm: control/api ------------------------------------------------------------------------------------------
