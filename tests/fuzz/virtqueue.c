@@ -76,8 +76,9 @@ static void use_chain(struct cursor *in)
 
 static void pop(struct cursor *in)
 {
-    const struct virtq before = queue;
+    struct virtq before = queue;
     const int result = virtq_pop(&queue, &memory, &chain);
+    before.deepest = queue.deepest; /* a count for people */
     if (result != 1 && memcmp(&before, &queue, sizeof before) != 0)
         abort();
     if (result < 0 && !virtq_error_text(result)[0])

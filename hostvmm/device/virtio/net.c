@@ -5,6 +5,7 @@
 #include "hostvmm/device/virtio/net.h"
 
 #include <errno.h>
+#include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_mmio.h>
 #include <poll.h>
@@ -42,6 +43,13 @@ static uint64_t offload_bits(void)
     for (unsigned i = 0; i < OFFLOAD_COUNT; i++)
         bits |= BIT(offloads[i].feature);
     return bits;
+}
+
+/* Those the guest relies on: what a driver merely wrote before FEATURES_OK may be anything. */
+static uint64_t offloads_of(const struct virtio_net *net)
+{
+    const uint32_t status = __atomic_load_n(&net->device.status, __ATOMIC_ACQUIRE);
+    return status & VIRTIO_CONFIG_S_FEATURES_OK ? net->device.driver_features & offload_bits() : 0;
 }
 
 static struct virtio_net *net_of(struct virtio_device *device)
@@ -267,7 +275,7 @@ void virtio_net_save(struct virtio_net *net, struct state_writer *out, const cha
     state_put_map(out, key, 6);
     state_put_uint(out, "mtu", net->config.mtu);
     state_put_bool(out, "link_up", __atomic_load_n(&net->link_up, __ATOMIC_ACQUIRE));
-    state_put_uint(out, "offloads", net->device.driver_features & offload_bits());
+    state_put_uint(out, "offloads", offloads_of(net));
     rate_save(&net->rx_rate, out, "rx_rate");
     rate_save(&net->tx_rate, out, "tx_rate");
     virtio_device_save(&net->device, out, "device");
@@ -301,7 +309,7 @@ void virtio_net_load(struct virtio_net *net, struct state_reader *in, const char
     if (!in->failed)
         offer_mtu(net, mtu);
     virtio_device_load(&net->device, in, "device");
-    if (!in->failed && (net->device.driver_features & offload_bits()) != wanted)
+    if (!in->failed && offloads_of(net) != wanted)
         state_refuse(in, "offloads", "0x%llx, where the device's driver_features are 0x%llx",
                      (unsigned long long)wanted, (unsigned long long)net->device.driver_features);
     state_end(in);

@@ -281,6 +281,21 @@ static void test_offloads_are_refused_by_name(void **state)
     net_stop(f);
 }
 
+/* A driver that asks for what is not on offer, and is refused, has negotiated nothing: its guest can be cloned. */
+static void test_offloads_that_were_only_asked_for(void **state)
+{
+    struct net_fixture *f = *state;
+    static struct clone clone;
+    const struct virtio_net_plan plan = {.mac = {0x52, 0x54, 0, 0, 0, 1}};
+    net_start(f, 0, &plan);
+    guest_write32(&f->net.device, VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
+    guest_write32(&f->net.device, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
+    guest_write32(&f->net.device, VIRTIO_MMIO_DRIVER_FEATURES, UINT32_MAX);
+    assert_int_equal(clone_it(f, &clone, 0, &plan), 0);
+    end(&clone);
+    net_stop(f);
+}
+
 /* A link that was down in the snapshot is up in the clone, and its driver is told. */
 static void test_link_across_a_snapshot(void **state)
 {
@@ -315,6 +330,7 @@ int main(void)
         TEST(test_pause),
         TEST(test_save_and_load),
         TEST(test_offloads_are_refused_by_name),
+        TEST(test_offloads_that_were_only_asked_for),
         TEST(test_link_across_a_snapshot),
     };
     return cmocka_run_group_tests_name("virtio net, its life", tests, NULL, NULL);
