@@ -593,7 +593,7 @@ $(KERNEL)/bzImage: $(KERNEL)/vmlinux
 SCRIPT_TESTS += tests/unit/kernel-config/check.sh
 
 # The emulated host's parts (hostvmm/kvmhost/README.md). run makes them too when it must; here they show among the set-up.
-$(KVMHOST)/stamp: hostvmm/kvmhost/prepare hostvmm/kvmhost/init hostvmm/kvmhost/packages .setup/versions \
+$(KVMHOST)/stamp: hostvmm/kvmhost/prepare hostvmm/kvmhost/init hostvmm/kvmhost/rate.c hostvmm/kvmhost/packages .setup/versions \
 		| build/.packages-build build/.packages-kvmhost
 	@hostvmm/kvmhost/prepare --out $(KVMHOST)
 	@touch $@
