@@ -3,7 +3,7 @@
 #
 # Usage: tests/integration/run.sh BUILD [GLOBS [EXCEPT]]
 #   GLOBS    only the tests whose name fits one of these shell patterns
-#   EXCEPT   and does not fit this one
+#   EXCEPT   and fits none of these
 #
 # Each function `test_NAME` of a *.test.sh file is a test. It runs in a shell of its own (one.sh) with a scratch directory
 # and a time limit, and prints `ok NAME` or `not ok NAME: why`. The processes it left behind are killed, by their number. A line
@@ -20,9 +20,11 @@ names_of() { sed -n 's/^test_\([a-z0-9_]*\)() .*/\1/p' "$1"; }
 selected=
 for file in tests/integration/*.test.sh; do
     for name in $(names_of "$file"); do
-        # shellcheck disable=SC2254 # the pattern is meant as one
-        case $name in $except) continue ;; esac
         set -f
+        for pattern in $except; do
+            # shellcheck disable=SC2254 # the pattern is meant as one
+            case $name in $pattern) set +f && continue 2 ;; esac
+        done
         for pattern in $match; do
             # shellcheck disable=SC2254 # the pattern is meant as one
             case $name in $pattern) selected="$selected $file:$name" && break ;; esac

@@ -21,12 +21,15 @@
 #define IDLE_SECONDS   600
 #define LAST_ANSWERS_S 2
 #define HEAD_MAX_BYTES (16u << 10)
-#define STACK_BYTES    (1u << 20) /* a body within its bound nests as deep as Jansson lets it */
+/* A body that is too large, up to this, is read and forgotten: who sends before it reads gets its answer. */
+#define SWALLOWED_MAX_BYTES (16u << 20)
+#define STACK_BYTES         (1u << 20) /* a body within its bound nests as deep as Jansson lets it */
 
 /* One request, from its head to its answer. */
 struct exchange {
     struct api_request request;
-    size_t most; /* of the body */
+    size_t most;   /* of the body */
+    bool too_much; /* as its head says: the body is not kept */
     char *body;
     size_t used;
     size_t room;
@@ -92,10 +95,10 @@ static void active(struct http *http, int by)
     (void)pthread_mutex_unlock(&http->lock);
 }
 
-static enum MHD_Result refuse_size(struct MHD_Connection *connection, const struct exchange *exchange,
-                                   const char *given)
+static enum MHD_Result refuse_size(struct MHD_Connection *connection, const struct exchange *exchange)
 {
     struct api_response response = {.status = 0};
+    const char *given = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Content-Length");
     api_fail(&response, 413,
              "Request payload with size %.20s is larger than the limit of %zu allowed by server.", given,
              exchange->most);
@@ -119,8 +122,9 @@ static enum MHD_Result begin(struct http *http, struct MHD_Connection *connectio
     *context = exchange;
     active(http, 1);
     const char *size = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Content-Length");
-    if (size && strtoull(size, NULL, 10) > exchange->most)
-        return refuse_size(connection, exchange, size);
+    exchange->too_much = size && strtoull(size, NULL, 10) > exchange->most;
+    if (exchange->too_much && strtoull(size, NULL, 10) > SWALLOWED_MAX_BYTES)
+        return refuse_size(connection, exchange);
     return MHD_YES;
 }
 
@@ -154,10 +158,12 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
         return begin(http, connection, path, method, own);
     struct exchange *exchange = *own;
     if (*size > 0) {
-        const enum MHD_Result result = take(exchange, data, *size);
+        const enum MHD_Result result = exchange->too_much ? MHD_YES : take(exchange, data, *size);
         *size = 0;
         return result;
     }
+    if (exchange->too_much)
+        return refuse_size(connection, exchange);
     route_handle(http->api, &exchange->request, exchange->body, exchange->used, &response);
     return answer(connection, exchange, &response);
 }
