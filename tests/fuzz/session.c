@@ -161,6 +161,17 @@ static void function_says(struct cursor *in)
     say(&callee, &message);
 }
 
+/* The function's output: a pipe that the agent may have closed, which is the function's to die of, not ours. */
+static void print(int fd, const uint8_t *text, size_t size)
+{
+    if (fd < 0 || !text || size == 0)
+        return;
+    (void)signal(SIGPIPE, SIG_IGN);
+    const ssize_t n = write(fd, text, size);
+    (void)n;
+    (void)signal(SIGPIPE, SIG_DFL);
+}
+
 static void function_does(struct cursor *in)
 {
     const uint8_t how = (uint8_t)cursor_get_le(in, 1);
@@ -176,10 +187,7 @@ static void function_does(struct cursor *in)
         break;
     case 2:
     case 3:
-        from = cursor_take(in, size);
-        if (from && size > 0 && (how & 1u ? fake.stdout_fd : fake.stderr_fd) >= 0 &&
-            write(how & 1u ? fake.stdout_fd : fake.stderr_fd, from, size) < 0)
-            break;
+        print(how & 1u ? fake.stdout_fd : fake.stderr_fd, cursor_take(in, size), size);
         break;
     case 4:
         if (process.pid > 0 && !process.reaped)
