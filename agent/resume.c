@@ -240,6 +240,7 @@ static int drop_page_cache(char *why)
 {
     sync();
     const int error = fd_write_file("/proc/sys/vm/drop_caches", "3");
+    (void)fd_write_file("/sys/module/rcutree/parameters/do_rcu_barrier", "1");
     return error ? resume_why(why, error, "write /proc/sys/vm/drop_caches") : 0;
 }
 
