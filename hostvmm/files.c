@@ -120,7 +120,7 @@ static int open_drives(struct machine *machine, const struct config *config)
 
 static void no_files(struct machine_files *files)
 {
-    files->kernel = files->kvm = -1;
+    files->kernel = files->kvm = files->pagemap = -1;
     files->initrd.fd = -1;
     for (unsigned i = 0; i < NETWORK_INTERFACES_MAX; i++)
         files->nets[i].ops = NULL;

@@ -254,7 +254,12 @@ static int init_vm(struct machine *machine, const struct vm_plan *plan)
 {
     machine->has_vm = true;
     machine->files.kvm = -1; /* the VM's from here on */
-    return vm_init(&machine->vm, plan);
+    const int error = vm_init(&machine->vm, plan);
+    if (error == 0) {
+        machine->vm.memory.pagemap_fd = machine->files.pagemap;
+        machine->files.pagemap = -1;
+    }
+    return error;
 }
 
 int machine_build(struct machine *machine, const struct config *config, struct loop *loop,
@@ -329,4 +334,5 @@ void machine_fini(struct machine *machine)
     fd_close(&machine->files.initrd.fd);
     fd_close(&machine->files.kernel);
     fd_close(&machine->files.kvm);
+    fd_close(&machine->files.pagemap);
 }

@@ -31,7 +31,8 @@
 /* Opened by machine_open, before there is a VM; each is -1 when not open or handed on. */
 struct machine_files {
     int kernel;
-    int kvm; /* opened ahead by who cannot later: a jailed machine */
+    int kvm;     /* opened ahead by who cannot later: a jailed machine */
+    int pagemap; /* the same, of one that is restored */
     int drives[MACHINE_DRIVES_MAX];
     struct initrd initrd;
     struct kernel_plan plan;

@@ -92,13 +92,14 @@ static int init_fresh(struct guest_memory *memory, uint64_t size_bytes, unsigned
 
 int guest_memory_init(struct guest_memory *memory, uint64_t size_bytes)
 {
-    *memory = (struct guest_memory){.size_bytes = size_bytes, .fd = -1, .mapped = true};
+    *memory = (struct guest_memory){.size_bytes = size_bytes, .fd = -1, .pagemap_fd = -1, .mapped = true};
     return init_fresh(memory, size_bytes, 0);
 }
 
 int guest_memory_init_huge(struct guest_memory *memory, uint64_t size_bytes)
 {
-    *memory = (struct guest_memory){.size_bytes = size_bytes, .fd = -1, .mapped = true, .huge = true};
+    *memory = (struct guest_memory){
+        .size_bytes = size_bytes, .fd = -1, .pagemap_fd = -1, .mapped = true, .huge = true};
     return size_bytes % GUEST_HUGE_PAGE_BYTES ? -EINVAL
                                               : init_fresh(memory, size_bytes, MFD_HUGETLB | MFD_HUGE_2MB);
 }
@@ -144,7 +145,7 @@ int guest_memory_init_from(struct guest_memory *memory, uint64_t size_bytes, con
                            unsigned run_count)
 {
     uint64_t pages = 0;
-    *memory = (struct guest_memory){.size_bytes = size_bytes, .fd = -1, .mapped = true};
+    *memory = (struct guest_memory){.size_bytes = size_bytes, .fd = -1, .pagemap_fd = -1, .mapped = true};
     for (unsigned i = 0; i < run_count; i++) {
         if (runs[i].page_count > size_bytes / GUEST_PAGE_BYTES - pages)
             return -EINVAL;
@@ -163,7 +164,7 @@ int guest_memory_init_from(struct guest_memory *memory, uint64_t size_bytes, con
 
 void guest_memory_over(struct guest_memory *memory, void *buffer, uint64_t size_bytes)
 {
-    *memory = (struct guest_memory){.size_bytes = size_bytes, .region_count = 1, .fd = -1};
+    *memory = (struct guest_memory){.size_bytes = size_bytes, .region_count = 1, .fd = -1, .pagemap_fd = -1};
     memory->regions[0] = (struct guest_region){.size_bytes = size_bytes, .host = buffer};
 }
 
@@ -178,6 +179,7 @@ void guest_memory_fini(struct guest_memory *memory)
     free(memory->discarded);
     memory->discarded = NULL;
     fd_close(&memory->fd);
+    fd_close(&memory->pagemap_fd);
 }
 
 void *guest_memory_at(const struct guest_memory *memory, struct gpa at, uint64_t size)

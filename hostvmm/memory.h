@@ -37,8 +37,9 @@ struct guest_memory {
     struct guest_region regions[GUEST_REGIONS_MAX];
     unsigned region_count;
     uint64_t size_bytes;
-    int fd;          /* the memfd; -1: mapped from a snapshot, or a caller's buffer */
-    bool mapped;     /* the regions' mappings are ours */
+    int fd;         /* the memfd; -1: mapped from a snapshot, or a caller's buffer */
+    int pagemap_fd; /* /proc/self/pagemap, ours, for who cannot open it later; -1: opened when it is needed */
+    bool mapped;    /* the regions' mappings are ours */
     uint64_t *dirty; /* a bit a page, by file offset: written by us since tracking began; NULL: not tracked */
     bool huge;       /* of the host's reserve of huge pages, none smaller */
     uint64_t

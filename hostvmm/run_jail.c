@@ -37,6 +37,7 @@ int run_enter_jail(struct machine *machine, const struct config *config)
         .threads = machine->made.vcpu_count + machine->made.drive_count + machine->made.network.count,
         .sockets = sockets,
         .files = files,
+        .pagemap_fd = machine->origin ? &machine->files.pagemap : NULL,
     };
     if (config->vsock)
         sockets[needs.socket_count++] = config->vsock_path;

@@ -127,6 +127,14 @@ static int become_first(const struct jail *jail)
     return n == 1 ? 0 : -ECONNRESET;
 }
 
+static int open_pagemap(const struct jail *jail)
+{
+    if (!jail->needs->pagemap_fd)
+        return 0;
+    *jail->needs->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    return *jail->needs->pagemap_fd < 0 ? -errno : 0;
+}
+
 static int forget_names(void)
 {
     return sethostname("", 0) < 0 || setdomainname("", 0) < 0 ? -errno : 0;
@@ -243,6 +251,7 @@ static bool give_up(struct jail *jail)
                    new_namespaces(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP |
                                   CLONE_NEWPID)) &&
            dropped("a process 1", become_first(jail)) && /* from here on as process 1 */
+           dropped("a map of its own pages", open_pagemap(jail)) &&
            dropped("the caller's process group", leave_group()) &&
            dropped("the host's name", forget_names()) &&
            dropped("directories of the VM", jail_tree_open(jail)) &&

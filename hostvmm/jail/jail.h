@@ -74,6 +74,7 @@ struct jail_needs {
     unsigned socket_count;
     const char *const *files; /* to be written by name: their directories appear */
     unsigned file_count;
+    int *pagemap_fd; /* NULL, or to be set: /proc/self/pagemap of the jailed process, which has no /proc */
 };
 
 /*

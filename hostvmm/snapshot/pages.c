@@ -80,13 +80,12 @@ static int mark_private(int fd, const struct guest_region *region, uint64_t *bit
 
 static int add_private(const struct guest_memory *memory, uint64_t *bitmap)
 {
-    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    int error = 0;
+    int opened = memory->pagemap_fd >= 0 ? -1 : open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    const int fd = memory->pagemap_fd >= 0 ? memory->pagemap_fd : opened;
+    int error = fd < 0 ? -errno : 0;
     for (unsigned i = 0; i < memory->region_count && error == 0; i++)
         error = mark_private(fd, &memory->regions[i], bitmap);
-    fd_close(&fd);
+    fd_close(&opened);
     return error;
 }
 

@@ -223,9 +223,16 @@ test_jail_network_snapshots_and_a_clone() {
 test_jail_snapshot_of_its_own() {
     use_snapshot_of_its_own
     nothing_left
-    use_a_clone "$VM/own"
+    ITEMS=dir=$VM use_a_clone "$VM/own" --control "$CONTROL"
     invoke -t clone
     answered 'Hello, clone!'
+    snapshot_into "$VM/again" # of what the clone wrote, which its own page table tells
+    expect "the exit code of a jailed clone's snapshot" "$code" 0
+    snapshot_into "$VM/difference" --parent "$VM/own"
+    vm_stop
+    use_a_clone "$VM/again"
+    invoke -t "clone of a clone"
+    answered 'Hello, clone of a clone!'
     vm_stop
 }
 

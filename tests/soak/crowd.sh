@@ -21,7 +21,7 @@ hostvmm=$build/hostvmm
 kernel=${KERNEL:-build/kernel/vmlinux}
 dir=$(mktemp -d /tmp/rekindle-crowd.XXXXXX)
 jail=
-! "$hostvmm" run --help | grep -q -- '--jail' || jail=default
+! "$hostvmm" run --help | grep -q -- '--jail' || jail=dir=
 workers=4 # operations under way at one time
 mkdir "$dir/vms" "$dir/snaps" "$dir/log"
 cat >/dev/null & # the pulse of an emulated host
@@ -29,7 +29,9 @@ drain=$!
 
 # ---- what grows when something leaks ----
 
-processes() { find /proc -maxdepth 1 -name '[0-9]*' | wc -l; }
+processes() { # all but the kernel's own, which come and go
+    awk '$1 == "PPid:" && $2 != 2 && $2 != 0 { count++ } END { print count }' /proc/[0-9]*/status 2>/dev/null
+}
 count() { # processes, mounts, cgroups, files outside of our directory, descriptors open in the machine
     echo "$(processes) $(wc -l </proc/mounts) $(find /sys/fs/cgroup -type d | wc -l)" \
         "$(find /tmp /run /dev/shm -xdev -not -path "$dir*" | wc -l) $(cut -f 1 /proc/sys/fs/file-nr)"
@@ -52,8 +54,9 @@ asked() { # n: an event, answered
 
 begin() { # arguments of hostvmm...
     mkdir -p "$at/sock"
+    [ -z "$jail" ] || chown 65534:65534 "$at/sock" # it makes its sockets there when it is nobody
     "$hostvmm" "$@" --vsock "$at/sock/vm" --control "$at/sock/control" --console none \
-        ${jail:+--jail "$jail"} </dev/null >"$at/out" 2>"$at/log" &
+        ${jail:+--jail "$jail$at/sock"} 9>&- </dev/null >"$at/out" 2>"$at/log" &
     echo $! >"$at/pid"
     asked || return 1
     fds_of "$(vm_of "$(cat "$at/pid")")" >"$at/fds"
@@ -65,11 +68,14 @@ op_start() {
 }
 
 op_clone() { # from whichever snapshot is there; none: a start
-    set -- "$dir"/snaps/*/state
+    set -- "$dir"/snaps/?/state
     [ -f "$1" ] || { op_start; return; }
     shift $((random / 11 % $#))
     mkdir "$at"
-    begin restore --snapshot "${1%/state}" --resume-limit 120000
+    (
+        flock -s 9 # none is exchanged while its files are opened
+        begin restore --snapshot "${1%/state}" --resume-limit 120000
+    ) 9>>"$dir/snaps.lock"
 }
 
 op_ask() { asked; }
@@ -79,12 +85,11 @@ op_snapshot() { # a jailed one writes where it may: beside its sockets; then it 
     "$hostvmm" snapshot --control "$at/sock/control" --out "$at/sock/snap" --wait 120000 >>"$at/log" 2>&1 || return 1
     # One of a few places; clones that have it open keep what they have.
     place=$dir/snaps/$((random / 13 % 4))
-    if ! mkdir "$place.lock" 2>/dev/null; then rm -rf "$at/sock/snap"; return 0; fi
-    rm -rf "$place.old"
-    [ ! -d "$place" ] || mv "$place" "$place.old"
-    mv "$at/sock/snap" "$place"
-    rm -rf "$place.old"
-    rmdir "$place.lock"
+    (
+        flock 9
+        rm -rf "$place"
+        mv "$at/sock/snap" "$place"
+    ) 9>>"$dir/snaps.lock"
 }
 
 settled() { # no descriptor more than when it was new
@@ -122,7 +127,7 @@ work() { # slot operation random
         [ ! -f "$at/pid" ] || kill -KILL "$(cat "$at/pid")" 2>/dev/null || true
         rm -rf "$at"
     fi
-    rmdir "$dir/busy.$1"
+    rm -rf "$dir/busy.$1"
 }
 
 choose() { # slot random: what becomes of it
@@ -165,6 +170,9 @@ for at in "$dir"/vms/*; do
     work "${at##*/}" stop 0
 done
 rm -rf "$dir/snaps"
+# The cgroup of a VM whose keeper was killed goes when the next VM comes (JAIL.md): this one.
+work last start 0
+work last stop 0
 # What ends, ends: but the kernel takes cgroups and descriptors back in its own time, which this waits for.
 tries=0
 while after=$(count) && [ $tries -lt 50 ]; do
