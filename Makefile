@@ -611,6 +611,7 @@ $(eval $(call musl_program,tests/guest/facts,tests/guest/facts.c))
 $(eval $(call musl_program,tests/guest/drive,tests/guest/drive.c))
 $(eval $(call musl_program,tests/guest/rates,tests/guest/rates.c))
 $(eval $(call musl_program,tests/guest/devices,tests/guest/devices.c))
+$(eval $(call musl_program,tests/guest/pusher,tests/guest/pusher.c))
 $(eval $(call musl_program,tests/guest/state-cut,tests/guest/state-cut.c hostvmm/snapshot/header.c agent/base/fd.c,$(THIRD)/lib/libbearssl.a))
 $(eval $(call musl_program,tests/guest/scribe,tests/guest/scribe.c))
 $(eval $(call musl_program,tests/guest/quitter,tests/guest/quitter.c))
@@ -644,7 +645,7 @@ $(BUILD)/tests/guest/garbage: tests/guest/garbage.c tests/guest/garbage.ld hostv
 	$(QUIET_CC)gcc $(GARBAGE_CFLAGS) $(GARBAGE_LDFLAGS) -Wl,-T,tests/guest/garbage.ld $< -o $@
 $(eval $(call musl_program,tests/guest/watch,tests/guest/watch.c))
 integration-parts: $(BUILD)/tests/guest/garbage $(BUILD)/tests/guest/watch
-GUEST_INITRAMFS := $(foreach guest,poweroff facts drive rates devices kernel-features resume-steps net-steps,$(BUILD)/tests/guest/$(guest).cpio)
+GUEST_INITRAMFS := $(foreach guest,poweroff facts drive rates devices pusher kernel-features resume-steps net-steps,$(BUILD)/tests/guest/$(guest).cpio)
 $(BUILD)/tests/guest/%.cpio: $(BUILD)/tests/guest/% rootfs/initramfs.sh
 	@rootfs/initramfs.sh $< $@
 

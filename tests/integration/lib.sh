@@ -48,6 +48,16 @@ vm_start() { # image [options...]
     vm_background "$HOSTVMM" run --kernel "$KERNEL" --rootfs "$IMAGES/$image.erofs" --vsock "$VSOCK" "$@"
 }
 
+# Until a file has a line with the text; what writes it says when it is ready. 60 s at most.
+await_text() { # file text
+    turns=0
+    until grep -qF -- "$2" "$1" 2>/dev/null; do
+        turns=$((turns + 1))
+        [ $turns -lt 600 ] || fail "no '$2' came in ${1##*/}"
+        sleep 0.1
+    done
+}
+
 # Wait for the VM to end by itself with this exit code.
 vm_end() { # code
     code=0

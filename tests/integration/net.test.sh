@@ -11,16 +11,6 @@ ORIGINAL_MAC=02:00:00:00:00:aa
 # iproute2's: a shell that is busybox would take its own ip, which knows no TAP devices.
 net() { /sbin/ip "$@"; }
 
-# Until a file has a line with the text; what writes it says when it is ready. 20 s at most.
-await_text() { # file text
-    turns=0
-    until grep -qF -- "$2" "$1" 2>/dev/null; do
-        turns=$((turns + 1))
-        [ $turns -lt 200 ] || fail "no '$2' came in ${1##*/}"
-        sleep 0.1
-    done
-}
-
 bridge_up() {
     net link set lo up
     net link add br0 type bridge

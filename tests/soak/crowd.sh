@@ -30,7 +30,7 @@ drain=$!
 # ---- what grows when something leaks ----
 
 processes() { # all but the kernel's own, which come and go
-    awk '$1 == "PPid:" && $2 != 2 && $2 != 0 { count++ } END { print count }' /proc/[0-9]*/status 2>/dev/null
+    cat /proc/[0-9]*/status 2>/dev/null | awk '$1 == "PPid:" && $2 != 2 && $2 != 0 { count++ } END { print count }'
 }
 count() { # processes, mounts, cgroups, files outside of our directory, descriptors open in the machine
     echo "$(processes) $(wc -l </proc/mounts) $(find /sys/fs/cgroup -type d | wc -l)" \
@@ -143,23 +143,35 @@ choose() { # slot random: what becomes of it
     esac
 }
 
+alive() { echo "$dir"/vms/* | wc -w; }
+wait_for_worker() {
+    while [ "$(echo "$dir"/busy.* | wc -w)" -ge $workers ]; do sleep 0.05; done
+}
+
 : >"$dir/done"
 before=$(count)
 echo "crowd: before: processes, mounts, cgroups, files, open files: $before"
-end=$(($(cut -d . -f 1 /proc/uptime) + seconds))
 turn=0
-most=0
+while [ $turn -lt "$vms" ]; do # all of them first
+    wait_for_worker
+    mkdir "$dir/busy.$turn"
+    work "$turn" start 0 &
+    turn=$((turn + 1))
+done
+while [ -n "$(find "$dir" -maxdepth 1 -name 'busy.*')" ]; do sleep 0.2; done
+most=$(alive)
+turn=0
+end=$(($(cut -d . -f 1 /proc/uptime) + seconds))
 while [ "$(cut -d . -f 1 /proc/uptime)" -lt "$end" ]; do
     turn=$((turn + 1))
     seed=$(((seed * 1103515245 + 12345) % 2147483648))
     number=$((seed / 65536))
     slot=$((number % vms))
-    # Wait for a free worker; a slot that is busy is passed over.
-    while [ "$(find "$dir" -maxdepth 1 -name 'busy.*' | wc -l)" -ge $workers ]; do sleep 0.05; done
+    wait_for_worker # a slot that is busy is passed over
     mkdir "$dir/busy.$slot" 2>/dev/null || continue
     work "$slot" "$(choose "$slot" $((number / vms)))" "$number" &
-    alive=$(find "$dir/vms" -mindepth 1 -maxdepth 1 | wc -l)
-    [ "$alive" -le $most ] || most=$alive
+    alive=$(alive)
+    [ "$alive" -le "$most" ] || most=$alive
     if [ $((turn % 100)) -eq 0 ]; then echo "crowd: $turn turns, $alive VMs: $(count)"; fi
 done
 while [ -n "$(find "$dir" -maxdepth 1 -name 'busy.*')" ]; do sleep 0.2; done
