@@ -15,11 +15,14 @@
 
 #define KNOWN_FLAGS VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
 
-/* The status for an errno of the host, which is logged: the guest only learns that it failed. */
-static uint8_t host_failed(const struct virtio_blk *blk, const char *what, uint64_t offset, int error)
+/* The status for an errno of the host, which is logged, though not as often as a guest may try: it only learns that
+ * it failed. */
+static uint8_t host_failed(struct virtio_blk *blk, const char *what, uint64_t offset, int error)
 {
-    log_warn("%s (serial %.*s): %s at byte %llu failed: %s", blk->device.kind->name, VIRTIO_BLK_ID_BYTES,
-             blk->serial, what, (unsigned long long)offset, strerror(error));
+    const char *end;
+    if (virtio_device_may_log(&blk->device, &end))
+        log_warn("%s (serial %.*s): %s at byte %llu failed: %s%s", blk->device.kind->name,
+                 VIRTIO_BLK_ID_BYTES, blk->serial, what, (unsigned long long)offset, strerror(error), end);
     return VIRTIO_BLK_S_IOERR;
 }
 
@@ -33,7 +36,7 @@ static bool in_range(const struct virtio_blk *blk, uint64_t sector, uint64_t siz
 typedef ssize_t transfer(int fd, const struct iovec *list, int count, off_t offset);
 
 /* Move `size` bytes between the file and the list, over short transfers. The bytes moved in *done. */
-static uint8_t move(const struct virtio_blk *blk, transfer *how, struct iovec *list, unsigned count,
+static uint8_t move(struct virtio_blk *blk, transfer *how, struct iovec *list, unsigned count,
                     uint64_t offset, uint64_t *done)
 {
     struct iovec *at = list;
@@ -59,7 +62,7 @@ static uint8_t move(const struct virtio_blk *blk, transfer *how, struct iovec *l
     return VIRTIO_BLK_S_OK;
 }
 
-static uint8_t do_flush(const struct virtio_blk *blk)
+static uint8_t do_flush(struct virtio_blk *blk)
 {
     if (fdatasync(blk->fd) < 0)
         return host_failed(blk, "flushing", 0, errno);
@@ -67,13 +70,13 @@ static uint8_t do_flush(const struct virtio_blk *blk)
 }
 
 /* A driver that did not take FLUSH relies on each write being stable when it is answered. */
-static uint8_t written(const struct virtio_blk *blk, uint8_t status)
+static uint8_t written(struct virtio_blk *blk, uint8_t status)
 {
     const bool write_through = !(blk->device.driver_features >> VIRTIO_BLK_F_FLUSH & 1);
     return status == VIRTIO_BLK_S_OK && write_through ? do_flush(blk) : status;
 }
 
-static uint8_t do_read(const struct virtio_blk *blk, const struct virtq_chain *chain, uint64_t sector,
+static uint8_t do_read(struct virtio_blk *blk, const struct virtq_chain *chain, uint64_t sector,
                        uint64_t *done)
 {
     const uint64_t size = chain->writable_bytes - 1;
@@ -85,7 +88,7 @@ static uint8_t do_read(const struct virtio_blk *blk, const struct virtq_chain *c
     return move(blk, preadv, list, count, sector * VIRTIO_BLK_SECTOR_BYTES, done);
 }
 
-static uint8_t do_write(const struct virtio_blk *blk, const struct virtq_chain *chain, uint64_t sector,
+static uint8_t do_write(struct virtio_blk *blk, const struct virtq_chain *chain, uint64_t sector,
                         uint64_t *done)
 {
     const uint64_t size = chain->readable_bytes; /* the header is consumed */
@@ -98,7 +101,7 @@ static uint8_t do_write(const struct virtio_blk *blk, const struct virtq_chain *
 }
 
 /* Write zeros where the file system cannot. */
-static uint8_t zero_by_hand(const struct virtio_blk *blk, uint64_t offset, uint64_t size, uint64_t *zeroed)
+static uint8_t zero_by_hand(struct virtio_blk *blk, uint64_t offset, uint64_t size, uint64_t *zeroed)
 {
     static const uint8_t zeros[4096];
     while (size > 0) {
@@ -121,7 +124,7 @@ static uint8_t zero_by_hand(const struct virtio_blk *blk, uint64_t offset, uint6
     return VIRTIO_BLK_S_OK;
 }
 
-static uint8_t clear_range(const struct virtio_blk *blk, uint32_t type,
+static uint8_t clear_range(struct virtio_blk *blk, uint32_t type,
                            const struct virtio_blk_discard_write_zeroes *range, uint64_t *zeroed)
 {
     const uint64_t offset = range->sector * VIRTIO_BLK_SECTOR_BYTES;
@@ -143,8 +146,7 @@ static uint8_t clear_range(const struct virtio_blk *blk, uint32_t type,
 }
 
 /* DISCARD and WRITE_ZEROES: judge every range before the first is touched. */
-static uint8_t do_clear(const struct virtio_blk *blk, struct virtq_chain *chain, uint32_t type,
-                        uint64_t *zeroed)
+static uint8_t do_clear(struct virtio_blk *blk, struct virtq_chain *chain, uint32_t type, uint64_t *zeroed)
 {
     const bool discard = type == VIRTIO_BLK_T_DISCARD;
     const uint32_t ranges_max = discard ? BLK_DISCARD_MAX_RANGES : BLK_WRITE_ZEROES_MAX_RANGES;

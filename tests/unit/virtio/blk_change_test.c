@@ -444,6 +444,32 @@ static void a_file_cut_short_is_the_guests_error(void **state)
     blk_stop(f);
 }
 
+/* A guest that reads on from a file cut short does not fill its host's log. */
+static void messages_of_failures_end(void **state)
+{
+    struct blk_fixture *f = *state;
+    char log[] = "/tmp/blk_change_test.XXXXXX";
+    char text[8192] = "";
+    unsigned lines = 0;
+    int fd = mkstemp(log);
+    assert_true(fd >= 0);
+    assert_int_equal(unlink(log), 0);
+    blk_start(f, false, true);
+    blk_bring_up(f);
+    assert_int_equal(truncate(f->path, 0), 0);
+    log_setup("blk_change_test", LOG_LEVEL_WARN, fd);
+    for (unsigned i = 0; i < 100; i++)
+        assert_int_equal(blk_do(f, VIRTIO_BLK_T_IN, 0, 512, true, NULL), VIRTIO_BLK_S_IOERR);
+    log_setup("blk_change_test", LOG_LEVEL_ERROR, 2);
+    assert_true(pread(fd, text, sizeof text - 1, 0) > 0);
+    for (const char *at = text; (at = strchr(at, '\n')); at++)
+        lines++;
+    assert_int_equal(lines, 8);
+    assert_int_equal(f->blk.counts.errors, 100);
+    fd_close(&fd);
+    blk_stop(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -461,6 +487,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(files_change_under_load, blk_setup, blk_teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_is_the_guests_error, blk_setup, blk_teardown),
         cmocka_unit_test_setup_teardown(a_file_cut_short_is_the_guests_error, blk_setup, blk_teardown),
+        cmocka_unit_test_setup_teardown(messages_of_failures_end, blk_setup, blk_teardown),
     };
     const int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
     log_setup("blk_change_test", LOG_LEVEL_ERROR, null); /* every error here is provoked */
