@@ -499,7 +499,7 @@ $(eval $(call fuzz_target,prefetch,tests/fuzz/prefetch.c agent/base/fd.c))
 # The only part with an HTTP and a JSON library in it: a process of its own, that never sees a guest's memory.
 API := hostvmm/control/api
 API_MACHINE_SOURCES := $(API)/arguments.c $(API)/balloon.c $(API)/child.c $(API)/child_run.c $(API)/config_file.c \
-	$(API)/drives.c $(API)/machine.c $(API)/model.c $(API)/nets.c $(API)/observe.c $(API)/rates.c $(API)/route.c \
+	$(API)/drives.c $(API)/flush.c $(API)/machine.c $(API)/model.c $(API)/nets.c $(API)/observe.c $(API)/rates.c $(API)/route.c \
 	$(API)/routes.c $(API)/start.c $(API)/snapshot.c $(API)/snapshot_files.c $(API)/snapshot_copy.c $(API)/load.c
 API_FUNCTION_SOURCES := $(API)/functions.c $(API)/functions_ask.c $(API)/functions_audit.c $(API)/functions_clones.c \
 	$(API)/functions_invoke.c $(API)/functions_members.c $(API)/functions_metrics.c $(API)/functions_wish.c

@@ -15,6 +15,7 @@
 
 #include "agent/base/fd.h"
 #include "agent/base/log.h"
+#include "hostvmm/control/api/flush.h"
 #include "hostvmm/control/api/http.h"
 #include "hostvmm/control/api/model.h"
 #include "hostvmm/control/api/route.h"
@@ -37,7 +38,7 @@ static const char usage[] =
     "  --id NAME             the guest's name, as GET / tells it (anonymous-instance)\n"
     "  --log-path FILE       messages go there (standard error)\n"
     "  --level LEVEL         Error, Warning, Info or Debug (Info)\n"
-    "  --metrics-path FILE   where FlushMetrics writes the guest's counters\n"
+    "  --metrics-path FILE   where the guest's counters go, a line a minute and for each FlushMetrics\n"
     "  --jail ITEMS          the guest's process runs in a jail: see hostvmm run --help\n"
     "\n"
     "--show-level, --show-log-origin, --start-time-us, --start-time-cpu-us and --parent-cpu-time-us are "
@@ -183,6 +184,7 @@ static void *boot_main(void *context)
 static int serve(struct api *api, const struct server_wish *wish, int signal_fd)
 {
     struct http http = {.place = {.fd = -1}};
+    struct flush flush = {.begun = false};
     struct boot boot = {.api = api};
     char why[MODEL_WHY_BYTES];
     int code = HOSTVMM_EXIT_HOST;
@@ -194,11 +196,14 @@ static int serve(struct api *api, const struct server_wish *wish, int signal_fd)
         goto out;
     if (!wish->no_api)
         log_info("the API is served at %s", wish->socket);
+    if (flush_begin(&flush, api, FLUSH_EVERY_MS))
+        goto out;
     boot.begun = wish->config_file && pthread_create(&boot.thread, NULL, boot_main, &boot) == 0;
     if (!wish->config_file || boot.begun)
         code = child_run(&api->child, signal_fd);
 out:
     http_close(&http);
+    flush_end(&flush);
     if (boot.begun)
         (void)pthread_join(boot.thread, NULL);
     api_functions_end();

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "agent/base/fd.h"
+#include "hostvmm/control/api/flush.h"
 #include "tests/unit/control/api_server.h"
 
 #define START "{\"action_type\":\"InstanceStart\"}"
@@ -237,6 +238,26 @@ static void test_metrics_are_flushed_into_their_file(void **state)
     assert_string_equal(text, "{\"exits\":5}\n{\"exits\":5}\n");
 }
 
+static void test_metrics_are_flushed_unasked(void **state)
+{
+    const char two[] = "{\"exits\":5}\n{\"exits\":5}\n";
+    struct flush flush;
+    char text[65536] = "";
+    int64_t size = 0;
+    (void)state;
+    put("/metrics", "{\"metrics_path\":\"counters\"}");
+    assert_int_equal(flush_begin(&flush, &stage.api, 10), 0);
+    start();
+    /* One more than a single turn writes; 20 s at most. */
+    for (unsigned turns = 0; turns < 2000 && size < (int64_t)sizeof two - 1; turns++) {
+        (void)usleep(10000);
+        size = fd_read_file("counters", text, sizeof text);
+    }
+    flush_end(&flush);
+    assert_true(size >= (int64_t)sizeof two - 1);
+    assert_memory_equal(text, two, sizeof two - 1);
+}
+
 static void test_a_refusal_of_the_guests_process_is_told(void **state)
 {
     (void)state;
@@ -370,6 +391,7 @@ int main(int argc, char **argv)
         LIVES(test_devices_of_a_running_guest_are_changed),
         LIVES(test_the_root_images_limits_are_told_after_the_start),
         LIVES(test_metrics_are_flushed_into_their_file),
+        LIVES(test_metrics_are_flushed_unasked),
         LIVES(test_a_refusal_of_the_guests_process_is_told),
         LIVES(test_the_guests_end_is_the_servers),
         LIVES(test_a_guest_that_dies_is_told_and_ends_the_server),
