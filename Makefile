@@ -519,7 +519,7 @@ $(foreach part,functions clones,$(eval $(call unit_test,control/api_$(part)_test
 	hostvmm/control/dial.c tests/unit/control/fake.c $(PROTO_SOURCES) $(BASE_SOURCES))))
 
 # The page of the API against the routes and their handlers; no HTTP between.
-$(eval $(call unit_test,control/openapi_test,tests/unit/control/openapi_test.c $(API_MACHINE_SOURCES) $(API_FUNCTION_SOURCES) \
+$(eval $(call unit_test,control/openapi_test,tests/unit/control/openapi_test.c tests/unit/control/openapi_page.c $(API_MACHINE_SOURCES) $(API_FUNCTION_SOURCES) \
 	hostvmm/control/client.c hostvmm/control/text.c hostvmm/control/dial.c $(PROTO_SOURCES) $(BASE_SOURCES)))
 
 # ---- hostvmm: link -------------------------------------------------------------------------------------------------
