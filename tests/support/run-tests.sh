@@ -89,7 +89,7 @@ fuzz() { # names...
 }
 
 # The emulated host is killed when no test reports within this time, which is past any test's own limit.
-silence_seconds=180
+silence_seconds=300
 
 # One emulated host (or this machine) for as many tests as it lives for: appends to the log, sets code.
 integration_once() { # globs except
