@@ -758,6 +758,12 @@ soak-crowd: $(BUILD)/hostvmm $(IMAGES) $(KERNEL)/vmlinux | $(HOST_PARTS)
 	@tests/soak/crowd.sh $(BUILD) $(CROWD_SECONDS) $(CROWD_VMS)
 .PHONY: soak-crowd
 
+# A guest whose kernel writes garbage into its devices, for longer than in `make test`.
+GARBAGE_SECONDS ?= 60
+.PHONY: soak-garbage
+soak-garbage: integration-parts
+	@tests/support/in-host.sh $(BUILD) 600 env GARBAGE_SECONDS=$(GARBAGE_SECONDS) tests/integration/run.sh $(BUILD) 'garbage_*'
+
 # Parts of the code that hold for every input within stated bounds (tests/proof/README.md). make prove MATCH="cursor payload"
 .PHONY: prove
 prove: | $(THIRD)/stamp build/.packages-proof

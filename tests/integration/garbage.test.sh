@@ -1,5 +1,7 @@
 # A guest whose kernel writes garbage into every virtio register and ring (tests/guest/garbage.c), for GARBAGE_SECONDS: hostvmm
 # goes on, answers its operator, and a VM beside it does not notice more than that somebody computes.
+#
+# limit-seconds: 280
 
 GARBAGE_SECONDS=${GARBAGE_SECONDS:-10}
 ANSWER_LIMIT_MS=2000 # of the operator's questions, on a machine that is emulated
