@@ -17,5 +17,6 @@
 #define MADV_HUGEPAGE 14
 #define MADV_DONTDUMP 16
 #define MFD_CLOEXEC   1
+#define MFD_HUGETLB   4
 
 #endif
