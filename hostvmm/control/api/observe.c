@@ -77,7 +77,7 @@ void observe_put_logger(struct api *api, const struct api_request *request, stru
         return;
     }
     if (level) {
-        log_setup("hostvmm api", levels[at].level, STDERR_FILENO);
+        log_set_most(levels[at].level); /* other threads may be logging */
         api->log_level = levels[at].word;
     }
     (void)json_object_set_new(api->config, "logger", model_copy(body));
