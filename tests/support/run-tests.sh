@@ -164,7 +164,7 @@ if wanted integration; then
     rm -f "$logs"/integration*.code
     if [ "$match" = '*' ]; then
         # Two hosts side by side, each with about half of the work.
-        half='instants_* api_* audit_* balloon_* huge_* jail_* smp_*'
+        half='instants_* api_* audit_* balloon_* huge_* jail_* misbehave_* smp_* tls_*'
         integration "$logs/integration-half.log" "$half" "$except" &
         integration "$logs/integration.log" '*' "$half $except"
         wait
