@@ -225,9 +225,10 @@ test_jail_snapshot_of_its_own() {
     ITEMS=dir=$VM use_a_clone "$VM/own" --control "$CONTROL"
     invoke -t clone
     answered 'Hello, clone!'
-    snapshot_into "$VM/again" # of what the clone wrote, which its own page table tells
+    snapshot_into "$VM/difference" --parent "$VM/own" # what the clone wrote, which its own page table tells
+    expect "the exit code of a jailed clone's diff" "$code" 0
+    snapshot_into "$VM/again"
     expect "the exit code of a jailed clone's snapshot" "$code" 0
-    snapshot_into "$VM/difference" --parent "$VM/own"
     vm_stop
     use_a_clone "$VM/again"
     invoke -t "clone of a clone"

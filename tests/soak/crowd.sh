@@ -20,8 +20,6 @@ seed=${4:-1}
 hostvmm=$build/hostvmm
 kernel=${KERNEL:-build/kernel/vmlinux}
 dir=$(mktemp -d /tmp/rekindle-crowd.XXXXXX)
-jail=
-! "$hostvmm" run --help | grep -q -- '--jail' || jail=dir=
 workers=4 # operations under way at one time
 mkdir "$dir/vms" "$dir/snaps" "$dir/log"
 cat >/dev/null & # the pulse of an emulated host
@@ -54,9 +52,9 @@ asked() { # n: an event, answered
 
 begin() { # arguments of hostvmm...
     mkdir -p "$at/sock"
-    [ -z "$jail" ] || chown 65534:65534 "$at/sock" # it makes its sockets there when it is nobody
+    chown 65534:65534 "$at/sock" # jailed, it makes its sockets there when it is nobody
     "$hostvmm" "$@" --vsock "$at/sock/vm" --control "$at/sock/control" --console none \
-        ${jail:+--jail "$jail$at/sock"} 9>&- </dev/null >"$at/out" 2>"$at/log" &
+        --jail "dir=$at/sock" 9>&- </dev/null >"$at/out" 2>"$at/log" &
     echo $! >"$at/pid"
     asked || return 1
     fds_of "$(vm_of "$(cat "$at/pid")")" >"$at/fds"

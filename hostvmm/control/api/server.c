@@ -196,8 +196,10 @@ static int serve(struct api *api, const struct server_wish *wish, int signal_fd)
         goto out;
     if (!wish->no_api)
         log_info("the API is served at %s", wish->socket);
-    if (flush_begin(&flush, api, FLUSH_EVERY_MS))
+    if (flush_begin(&flush, api, FLUSH_EVERY_MS)) {
+        log_error("no thread for the guest's counters can be started");
         goto out;
+    }
     boot.begun = wish->config_file && pthread_create(&boot.thread, NULL, boot_main, &boot) == 0;
     if (!wish->config_file || boot.begun)
         code = child_run(&api->child, signal_fd);
