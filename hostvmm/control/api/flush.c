@@ -1,22 +1,20 @@
 /* See flush.h. */
 #include "hostvmm/control/api/flush.h"
 
+#include <stdint.h>
 #include <time.h>
 
+#include "agent/base/fd.h"
 #include "agent/base/log.h"
 #include "hostvmm/control/api/route.h"
 
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S  UINT64_C(1000000000)
+
 static struct timespec later(unsigned ms)
 {
-    struct timespec at;
-    (void)clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += (time_t)(ms / 1000);
-    at.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
-    return at;
+    const uint64_t at_ns = clock_monotonic_ns() + (uint64_t)ms * NS_PER_MS;
+    return (struct timespec){.tv_sec = (time_t)(at_ns / NS_PER_S), .tv_nsec = (long)(at_ns % NS_PER_S)};
 }
 
 /* A guest that does not answer is told of by who asks for something; one line missing is no reason to end. */
