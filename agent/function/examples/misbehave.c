@@ -68,6 +68,8 @@ static int do_exit(struct call *call)
 static int do_hang(struct call *call)
 {
     (void)call;
+    puts("hanging"); /* for whoever waits until it does */
+    fflush(stdout);
     hang();
     return 0;
 }
