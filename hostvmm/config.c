@@ -81,7 +81,6 @@ static const char *unfit_drive(const struct config *config, const char **text)
 enum config_result config_parse(struct config *config, enum config_command command, int argc, char **argv,
                                 char *why, size_t why_bytes)
 {
-    memset(config, 0, sizeof *config);
     config->command = command;
     config->cpus = 1;
     config->clones = 1;

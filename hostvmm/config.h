@@ -89,7 +89,8 @@ struct config {
 
 enum config_result { CONFIG_OK, CONFIG_HELP, CONFIG_BAD };
 
-/* argv[0] is the command's name. CONFIG_BAD: `why` says which option, what was given and what is wanted. */
+/* argv[0] is the command's name; `config` is all zero (it is large, and a clone's start pays for each page that is
+ * written). CONFIG_BAD: `why` says which option, what was given and what is wanted. */
 enum config_result config_parse(struct config *config, enum config_command command, int argc, char **argv,
                                 char *why, size_t why_bytes);
 

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -85,16 +86,9 @@ static void open_input(struct console *console, enum console_kind kind)
 
 int console_init(struct console *console, enum console_kind kind, const char *path)
 {
-    *console = (struct console){
-        .out_fd = -1,
-        .in_fd = -1,
-        .wake_fd = -1,
-        .wake = {.fd = -1},
-        .flush_fd = -1,
-        .flush = {.fd = -1},
-        .writable = {.fd = -1},
-        .readable = {.fd = -1},
-    };
+    memset(console, 0, offsetof(struct console, buffer)); /* whose pages most clones never need */
+    console->out_fd = console->in_fd = console->wake_fd = console->flush_fd = -1;
+    console->wake.fd = console->flush.fd = console->writable.fd = console->readable.fd = -1;
     const int error = pthread_mutex_init(&console->lock, NULL);
     if (error)
         return -error;

@@ -210,7 +210,7 @@ int machine_open_restore(struct machine *machine, const struct config *config, s
     struct machine_files *files = &machine->files;
     no_files(files);
     machine->config = config;
-    machine->made = snapshot->machine;
+    snapshot_machine_copy(&machine->made, &snapshot->machine);
     machine->origin = snapshot;
     int failed =
         console_init(&machine->console, config->console, config->console_path) ? HOSTVMM_EXIT_HOST : 0;

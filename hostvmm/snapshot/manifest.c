@@ -4,6 +4,22 @@
 #include "hostvmm/arch/arch.h"
 #include "hostvmm/snapshot/snapshot.h"
 
+void snapshot_machine_copy(struct snapshot_machine *to, const struct snapshot_machine *from)
+{
+    to->memory_bytes = from->memory_bytes;
+    to->vcpu_count = from->vcpu_count;
+    for (unsigned i = 0; i < from->drive_count; i++)
+        to->drives[i] = from->drives[i];
+    to->drive_count = from->drive_count;
+    to->vsock_cid = from->vsock_cid;
+    to->rng = from->rng;
+    to->balloon = from->balloon;
+    for (unsigned i = 0; i < from->network.count; i++)
+        to->network.at[i] = from->network.at[i];
+    to->network.count = from->network.count;
+    to->agent = from->agent;
+}
+
 static void save_network(const struct network *network, struct state_writer *out)
 {
     char text[PROTO_NETWORK_MAX_BYTES + 1];

@@ -103,6 +103,9 @@ struct snapshot {
 int snapshot_open(struct snapshot *snapshot, const char *path, char *why);
 void snapshot_close(struct snapshot *snapshot);
 
+/* Into one that is all zero. Only what there is: room for the drives that there might be is most of its pages. */
+void snapshot_machine_copy(struct snapshot_machine *to, const struct snapshot_machine *from);
+
 /* RAM's runs as descriptors. */
 unsigned snapshot_runs(const struct snapshot *snapshot, struct guest_run runs[SNAPSHOT_RUNS_MAX]);
 

@@ -65,6 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         arguments[count++] = at;
     }
     memset(why, 'x', sizeof why);
+    memset(&config, 0, sizeof config);
     const enum config_result result =
         config_parse(&config, commands[data[0] % 3], count, arguments, why, sizeof why);
     if (result == CONFIG_BAD) {

@@ -32,6 +32,7 @@ static void is(const struct arguments *arguments, enum config_command command, c
         used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", i > 0 ? "|" : "", arguments->at[i]);
     assert_string_equal(text, wanted);
     assert_null(arguments->at[arguments->count]);
+    memset(&config, 0, sizeof config);
     if (config_parse(&config, command, (int)arguments->count, (char **)(uintptr_t)arguments->at, why,
                      sizeof why) != CONFIG_OK)
         fail_msg("%s", why);

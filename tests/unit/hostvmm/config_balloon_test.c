@@ -25,6 +25,7 @@ static enum config_result parse(enum config_command command, const char *line)
     for (char *word; argc < 16 && (word = strsep(&rest, " "));)
         argv[argc++] = word;
     why[0] = '\0';
+    memset(&config, 0, sizeof config);
     return config_parse(&config, command, argc, argv, why, sizeof why);
 }
 

@@ -142,6 +142,7 @@ static enum config_result parse(enum config_command command, const char *clones,
         "restore", "--snapshot", "s", "--net", (char *)(uintptr_t)text, "--clones", (char *)(uintptr_t)clones,
         NULL};
     said[0] = '\0';
+    memset(&config, 0, sizeof config);
     return command == CONFIG_RUN ? config_parse(&config, command, 5, run, said, said_bytes)
                                  : config_parse(&config, command, 7, restore, said, said_bytes);
 }
@@ -173,6 +174,7 @@ static void four_interfaces_and_no_more(void **state)
     (void)state;
     assert_int_equal(config_parse(&config, CONFIG_RUN, 7, argv, said, sizeof said), CONFIG_OK);
     assert_int_equal(config.net_count, 4);
+    memset(&config, 0, sizeof config);
     assert_int_equal(config_parse(&config, CONFIG_RUN, 8, argv, said, sizeof said), CONFIG_BAD);
     assert_non_null(strstr(said, "at most 4"));
 }

@@ -27,6 +27,7 @@ static enum config_result parse_list(enum config_command command, const char *na
     for (const char *text = first; text && argc < ARGUMENTS_MAX - 1; text = va_arg(arguments, const char *))
         argv[argc++] = (char *)(uintptr_t)text;
     why[0] = '\0';
+    memset(&config, 0, sizeof config);
     return config_parse(&config, command, argc, argv, why, sizeof why);
 }
 
@@ -214,7 +215,9 @@ static void drives_have_a_limit(void **state)
         argv[argc++] = (char *)"--drive";
         argv[argc++] = (char *)"f";
     }
+    memset(&config, 0, sizeof config);
     assert_int_equal(config_parse(&config, CONFIG_RUN, argc, argv, why, sizeof why), CONFIG_OK);
+    memset(&config, 0, sizeof config);
     argv[argc++] = (char *)"--drive";
     argv[argc++] = (char *)"f";
     assert_int_equal(config_parse(&config, CONFIG_RUN, argc, argv, why, sizeof why), CONFIG_BAD);

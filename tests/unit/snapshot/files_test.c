@@ -81,6 +81,14 @@ static const struct snapshot_machine machine = {
     .agent = true,
 };
 
+static void a_copy_of_a_machine_is_all_of_it(void **state)
+{
+    static struct snapshot_machine copy;
+    (void)state;
+    snapshot_machine_copy(&copy, &machine);
+    assert_memory_equal(&copy, &machine, sizeof copy);
+}
+
 /* The four parts behind the manifest, which are not looked at here. */
 static void put_parts(struct state_writer *parts)
 {
@@ -435,6 +443,7 @@ static void damaged_digests_are_told_from_damaged_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(a_copy_of_a_machine_is_all_of_it),
         TEST(a_full_snapshot_holds_what_ram_holds),
         TEST(a_diff_is_complete_in_itself),
         TEST(a_long_chain_costs_what_a_short_one_costs),
