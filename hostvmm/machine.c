@@ -182,11 +182,16 @@ static int make_command_line(const struct machine *machine, const struct config 
      * are half of the time from the kernel's start to a ready function. init_on_free: what is freed is zero,
      * so that a snapshot holds neither its bytes nor its secrets. slub_max_order: an object of the kernel's
      * lies in one page and not across two, and a clone that writes to it has one page less of its own, a
-     * hundred KiB in all. A guest that is not ours gets nothing of that, nor silence. page_reporting_order: by
-     * itself Linux reports blocks of 4 MiB, and only while there are 32 of them, which a small guest never
-     * has; huge pages go back only whole. */
+     * hundred KiB in all. thash_entries: a clone that looks for its original's connections walks the kernel's
+     * whole table of them, which Linux makes the larger the more memory there is. no-kvmapf: a restored guest
+     * gets an interrupt at once for page faults that it might have waited for, and has none. A guest that is
+     * not ours gets nothing of that, nor silence. page_reporting_order: by itself Linux reports blocks of 4
+     * MiB, and only while there are 32 of them, which a small guest never has; huge pages go back only whole.
+     */
     (void)snprintf(line, size, "console=ttyS0 panic=-1%s%s",
-                   config->initrd ? "" : " quiet rcupdate.rcu_expedited=1 init_on_free=1 slub_max_order=0",
+                   config->initrd ? ""
+                                  : " quiet rcupdate.rcu_expedited=1 init_on_free=1 slub_max_order=0"
+                                    " thash_entries=256 no-kvmapf",
                    config->initrd || config->huge_pages || !config->balloon.free_page_reporting
                        ? ""
                        : " page_reporting.page_reporting_order=5");

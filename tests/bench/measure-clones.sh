@@ -138,7 +138,7 @@ qemu_save() {
     : >"$dir/stages"
     # shellcheck disable=SC2086
     $microvm -kernel "$kernel" -initrd "$build/initramfs.cpio" \
-        -append "console=ttyS0 panic=-1 quiet rcupdate.rcu_expedited=1 init_on_free=1 slub_max_order=0 rekindle.exit_port=0x5f0" \
+        -append "console=ttyS0 panic=-1 quiet rcupdate.rcu_expedited=1 init_on_free=1 slub_max_order=0 thash_entries=256 no-kvmapf rekindle.exit_port=0x5f0" \
         -chardev "file,id=stages,path=$dir/stages" -device isa-debugcon,iobase=0x5f1,chardev=stages \
         <"$dir/monitor" >"$dir/answers" 2>"$dir/errors" 4<&- &
     vm=$!
