@@ -187,6 +187,7 @@ static const char *const steps[MOMENTS] = {
 
 static uint64_t moments[COUNT_MAX][MOMENTS];
 static uint64_t sorted[COUNT_MAX];
+static uint64_t *bare_ns; /* shared with the process that is timed */
 
 static int read_timeline(const char *path, uint64_t at[MOMENTS])
 {
@@ -290,6 +291,69 @@ static int hold_vm(int *kvm, int *vm)
     return *vm < 0 ? *vm : 0;
 }
 
+/* ---- what is KVM's own --------------------------------------------------------------------------------
+ */
+
+#define FEATURES_MAX 256
+
+static struct {
+    struct kvm_cpuid2 head;
+    struct kvm_cpuid_entry2 entries[FEATURES_MAX];
+} features;
+
+/* A VM with memory, interrupt controllers and a processor that has its features: no restore does with less. */
+static int make_bare(const char *memory_path)
+{
+    int fd = open(memory_path, O_RDONLY | O_CLOEXEC);
+    void *memory = fd < 0
+                       ? MAP_FAILED
+                       : mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+    if (memory == MAP_FAILED)
+        return -errno;
+    const uint64_t from_ns = clock_monotonic_ns();
+    const struct kvm_userspace_memory_region slot = {.memory_size = MEMORY_BYTES,
+                                                     .userspace_addr = (uint64_t)(uintptr_t)memory};
+    int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    const int vm = kvm < 0 ? -errno : kvm_call_number(kvm, KVM_CREATE_VM, 0);
+    int error = vm < 0 ? vm : kvm_call(vm, KVM_SET_USER_MEMORY_REGION, &slot);
+    if (error == 0)
+        error = kvm_call_number(vm, KVM_SET_TSS_ADDR, 0xfffbd000);
+    if (error == 0)
+        error = kvm_call_number(vm, KVM_CREATE_IRQCHIP, 0);
+    const int vcpu = error ? error : kvm_call_number(vm, KVM_CREATE_VCPU, 0);
+    error = vcpu < 0 ? vcpu : kvm_call(vcpu, KVM_SET_CPUID2, &features);
+    *bare_ns = clock_monotonic_ns() - from_ns;
+    return error;
+}
+
+/* Each in a process of its own, as restores are. */
+static int time_bare(int kvm, const char *snapshot, unsigned count)
+{
+    static const unsigned middle[] = {0, 50, 101};
+    char path[CONFIG_PATH_MAX + 16];
+    int status = 0;
+    (void)snprintf(path, sizeof path, "%s/" SNAPSHOT_MEMORY, snapshot);
+    features.head.nent = FEATURES_MAX;
+    int error = kvm_call(kvm, KVM_GET_SUPPORTED_CPUID, &features);
+    bare_ns = mmap(NULL, sizeof *bare_ns, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (bare_ns == MAP_FAILED)
+        return -errno;
+    for (unsigned i = 0; i < count && error == 0; i++) {
+        const pid_t child = fork();
+        if (child == 0)
+            _exit(make_bare(path) ? 1 : 0);
+        if (child < 0 || waitpid(child, &status, 0) < 0)
+            error = -errno;
+        else if (status)
+            error = -EIO;
+        moments[i][SPAWN] = 0;
+        moments[i][EXIT] = *bare_ns;
+    }
+    if (error == 0)
+        print("restore_probe_bare_us", count, SPAWN, EXIT, middle);
+    return error;
+}
+
 static int time_restores(char *hostvmm, char *path, const char *run, unsigned count)
 {
     char timeline[CONFIG_PATH_MAX + 16];
@@ -314,6 +378,8 @@ static int time_restores(char *hostvmm, char *path, const char *run, unsigned co
         print_alone(few);
     if (error == 0)
         error = hold_vm(&kvm, &vm);
+    if (error == 0)
+        error = time_bare(kvm, path, few);
     if (error == 0)
         error = time_many(arguments, &actions, timeline, count);
     fd_close(&vm);
