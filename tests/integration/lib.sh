@@ -34,8 +34,10 @@ expect_no_text() { # file text
 
 # ---- VMs --------------------------------------------------------------------------------------------------------------
 
-# Run a command in the background as the test's VM: sets vm to its process.
+# Run a command in the background as the test's VM: sets vm to its process. What the one before it wrote is gone when this returns:
+# the command itself would empty the files only when it comes to run.
 vm_background() {
+    : >"$DIR/console" >"$DIR/host"
     "$@" >"$DIR/console" 2>"$DIR/host" </dev/null &
     vm=$!
     echo "$vm" >>"$DIR/pids"

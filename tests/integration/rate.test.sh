@@ -83,6 +83,7 @@ test_a_clone_has_its_snapshots_limits() {
     asked kill
     vm_end 0
     vm_background "$HOSTVMM" restore --snapshot "$SNAP" --control "$CONTROL" --drive "$DIR/a,id=data,bandwidth=none,operations=8/1000"
+    until_lines 1 "rates: round 4,"
     within "the milliseconds of 16 operations in a clone with limits of its own" "$(round_ms)" 1600 2400
     asked kill
     vm_end 0
