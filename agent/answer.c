@@ -13,14 +13,14 @@
 #include "agent/base/log.h"
 #include "agent/session.h"
 
-static void bad_channel(struct session *session, const char *why)
+static FAILURE_APART void bad_channel(struct session *session, const char *why)
 {
     struct failure failure;
     failure_set(&failure, FAILURE_BAD_CHANNEL, "%s", why);
     session_fail(session, &failure);
 }
 
-static void bad_response(struct session *session, const char *why, struct proto_slice id)
+static FAILURE_APART void bad_response(struct session *session, const char *why, struct proto_slice id)
 {
     struct failure failure;
     failure_set(&failure, FAILURE_BAD_RESPONSE, "%s (request %.*s)", why, (int)id.size,
@@ -68,7 +68,7 @@ static enum session_take take_response(struct session *session, const struct pro
 }
 
 /* The function fails this invocation, and goes on; without an id it fails itself. */
-static void take_error(struct session *session, const struct proto_message *message)
+static FAILURE_APART void take_error(struct session *session, const struct proto_message *message)
 {
     const struct proto_slice id = message->u.error.id;
     if (id.size == 0) {
@@ -155,7 +155,7 @@ static enum session_take take_message(struct session *session, const struct prot
     return SESSION_TAKEN;
 }
 
-static void bad_frame(struct session *session, const char *why)
+static FAILURE_APART void bad_frame(struct session *session, const char *why)
 {
     static const char total_field[] = "response.total_bytes";
     struct failure failure;
@@ -174,9 +174,7 @@ static void look_for_end(struct session *session)
     if ((!ended && !reaped) || session->holding)
         return;
     if (ended && reaped) {
-        struct failure failure;
-        process_explain(session->process, &failure);
-        session_fail(session, &failure);
+        session_fail_ended(session);
     } else if (session->linger_limit_ns == LOOP_TIMER_NEVER) {
         session->linger_limit_ns = clock_monotonic_ns() + SESSION_EXIT_LINGER_MS * UINT64_C(1000000);
         if (reaped)

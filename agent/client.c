@@ -123,14 +123,35 @@ static void tell_backlog(struct client *client, struct backlog *backlog)
 
 /* ---- messages -------------------------------------------------------------------------------------- */
 
+static FAILURE_APART void refuse_version(struct client *client, struct session *session)
+{
+    struct failure failure;
+    failure_set(&failure, FAILURE_BAD_VERSION, "version %d, the client %" PRIu32, PROTO_VERSION,
+                client->held.u.hello.version);
+    client_refuse(client, session, &failure);
+}
+
+static FAILURE_APART void refuse_type(struct client *client, struct session *session)
+{
+    struct failure failure;
+    failure_set(&failure, FAILURE_BAD_MESSAGE,
+                client->state == CLIENT_GREETING ? "type %d before hello" : "type %d",
+                (int)client->held.type);
+    client_refuse(client, session, &failure);
+}
+
+static FAILURE_APART void refuse_frame(struct client *client, struct session *session, const char *why)
+{
+    struct failure failure;
+    failure_set(&failure, FAILURE_BAD_MESSAGE, "%s", why);
+    client_refuse(client, session, &failure);
+}
+
 static void take_hello(struct client *client, struct session *session)
 {
     const struct proto_message *hello = &client->held;
     if (hello->u.hello.version != PROTO_VERSION) {
-        struct failure failure;
-        failure_set(&failure, FAILURE_BAD_VERSION, "version %d, the client %" PRIu32, PROTO_VERSION,
-                    hello->u.hello.version);
-        client_refuse(client, session, &failure);
+        refuse_version(client, session);
         return;
     }
     client->state = CLIENT_OPEN;
@@ -161,9 +182,7 @@ static enum session_take take_message(struct client *client, struct session *ses
         log_info("a client asks to shut the guest down");
         session_stop(session, false);
     } else {
-        struct failure failure;
-        failure_set(&failure, FAILURE_BAD_MESSAGE, greeting ? "type %d before hello" : "type %d", (int)type);
-        client_refuse(client, session, &failure);
+        refuse_type(client, session);
     }
     return SESSION_TAKEN;
 }
@@ -180,9 +199,7 @@ static bool next_message(struct client *client, struct session *session)
         client->holding = true;
         return true;
     }
-    struct failure failure;
-    failure_set(&failure, FAILURE_BAD_MESSAGE, "%s", why);
-    client_refuse(client, session, &failure);
+    refuse_frame(client, session, why);
     return false;
 }
 

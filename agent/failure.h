@@ -9,6 +9,13 @@
 
 #include "agent/proto/proto.h"
 
+/*
+ * For functions that make a `struct failure` on their stack and lie on the way of a resume: it is larger than
+ * three pages, and in its callers' frames it would spread what a clone writes of its stack, page after page,
+ * where nothing fails.
+ */
+#define FAILURE_APART __attribute__((noinline, cold))
+
 enum failure_kind {
     FAILURE_CRASHED,
     FAILURE_EXITED,

@@ -207,7 +207,9 @@ int link_send(struct link *link, enum link_kind kind, const struct proto_message
 {
     if (link->fd < 0 || link->broken)
         return 0;
-    uint8_t head[HEAD_MAX_BYTES];
+    /* Not on the stack: in each depth of it that sends, a clone would write other pages. One thread, and nothing
+     * below comes back here. */
+    static uint8_t head[HEAD_MAX_BYTES];
     const int64_t head_bytes = proto_encode_head(message, head, sizeof head);
     if (head_bytes < 0)
         return (int)head_bytes;

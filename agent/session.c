@@ -136,7 +136,7 @@ void session_fail_event(struct session *session)
 }
 
 /* Whoever waits for the end of a checkpoint or a resume hears it. */
-static void leave_snapshot(struct session *session)
+static FAILURE_APART void leave_snapshot(struct session *session)
 {
     struct failure failure;
     failure_set(&failure, FAILURE_SHUTTING_DOWN, "%s", "");
@@ -261,11 +261,25 @@ void session_fail(struct session *session, const struct failure *failure)
     fail(session);
 }
 
+FAILURE_APART void session_fail_ended(struct session *session)
+{
+    struct failure failure;
+    process_explain(session->process, &failure);
+    session_fail(session, &failure);
+}
+
 void session_fail_told(struct session *session, const struct proto_failure *failure)
 {
     failure_copy(&session->failure, failure);
     session->failure_is_told = true;
     fail(session);
+}
+
+static FAILURE_APART void fail_for_its_client(struct session *session)
+{
+    struct failure failure;
+    failure_set(&failure, FAILURE_INTERNAL, "its client is gone");
+    session_fail(session, &failure);
 }
 
 void session_client_gone(struct session *session, struct client *client, bool broke_off)
@@ -282,9 +296,7 @@ void session_client_gone(struct session *session, struct client *client, bool br
     session->current.owner = NULL;
     if (session->state != LIFECYCLE_RUNNING)
         return;
-    struct failure failure;
-    failure_set(&failure, FAILURE_INTERNAL, "its client is gone");
-    session_fail(session, &failure);
+    fail_for_its_client(session);
     /* A connection that breaks off is how a clone of a guest that was answering learns what it is. Its next
      * process must not draw its first random numbers before the resume has come: it starts when asked for. */
     if (broke_off)
@@ -334,6 +346,16 @@ void session_stop(struct session *session, bool by_init)
     session_step(session, LIFECYCLE_STOP);
 }
 
+static FAILURE_APART void refuse_one_too_many(struct session *session, int fd)
+{
+    struct client extra = {0};
+    struct failure failure;
+    if (client_open(&extra, session, fd) < 0)
+        return;
+    failure_set(&failure, FAILURE_FULL, "%d are connected", PROTO_CONNECTIONS_MAX);
+    client_refuse(&extra, session, &failure);
+}
+
 void session_accept(struct session *session, int fd)
 {
     for (int i = 0; i < PROTO_CONNECTIONS_MAX; i++) {
@@ -344,12 +366,7 @@ void session_accept(struct session *session, int fd)
             log_error("cannot serve a client: %s", strerror(-error));
         return;
     }
-    struct client extra = {0};
-    if (client_open(&extra, session, fd) == 0) {
-        struct failure failure;
-        failure_set(&failure, FAILURE_FULL, "%d are connected", PROTO_CONNECTIONS_MAX);
-        client_refuse(&extra, session, &failure);
-    }
+    refuse_one_too_many(session, fd);
 }
 
 /* ---- the loop -------------------------------------------------------------------------------------- */
@@ -372,10 +389,8 @@ static bool someone_waits(const struct session *session)
 
 static void look_whether_frozen(struct session *session)
 {
-    struct failure failure;
     if (session->process->reaped) {
-        process_explain(session->process, &failure);
-        session_fail(session, &failure);
+        session_fail_ended(session);
     } else if (!process_is_frozen(session->process)) {
         return;
     } else if (session->state == LIFECYCLE_FREEZING) {

@@ -134,8 +134,9 @@ void session_settle(struct session *session);
 
 void session_step(struct session *session, enum lifecycle_event event);
 
-/* The function is not fit to go on; in the second case it said so itself. */
+/* The function is not fit to go on: as is said, because its process has ended, or as it said itself. */
 void session_fail(struct session *session, const struct failure *failure);
+void session_fail_ended(struct session *session);
 void session_fail_told(struct session *session, const struct proto_failure *failure);
 
 /* What several of the session's files do to the function. */

@@ -113,16 +113,20 @@ static void drain(struct session *session)
         session_step(session, LIFECYCLE_DRAINED);
 }
 
+static FAILURE_APART void cannot_freeze(struct session *session, int error)
+{
+    struct failure failure;
+    failure_set(&failure, FAILURE_INTERNAL, "cannot freeze the function: %s", strerror(-error));
+    session_fail(session, &failure);
+}
+
 void session_freeze(struct session *session)
 {
     session_limit_state(session, SESSION_FREEZE_LIMIT_MS);
     const int error = process_freeze(session->process, true);
     session->progress = true;
-    if (error) {
-        struct failure failure;
-        failure_set(&failure, FAILURE_INTERNAL, "cannot freeze the function: %s", strerror(-error));
-        session_fail(session, &failure);
-    }
+    if (error)
+        cannot_freeze(session, error);
 }
 
 void checkpoint_froze(struct session *session)

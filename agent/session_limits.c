@@ -9,21 +9,21 @@
 
 #define NS_PER_MS UINT64_C(1000000)
 
-static void init_took_too_long(struct session *session)
+static FAILURE_APART void init_took_too_long(struct session *session)
 {
     struct failure failure;
     failure_set_timed_out(&failure, session->init_limit_ms, "");
     session_fail(session, &failure);
 }
 
-static void invocation_took_too_long(struct session *session)
+static FAILURE_APART void invocation_took_too_long(struct session *session)
 {
     struct failure failure;
     failure_set_timed_out(&failure, session->current.timeout_ms, "");
     session_fail(session, &failure);
 }
 
-static void snapshot_took_too_long(struct session *session)
+static FAILURE_APART void snapshot_took_too_long(struct session *session)
 {
     const struct snapshot *snapshot = &session->snapshot;
     struct failure failure;
@@ -47,18 +47,22 @@ static void kill_again(struct session *session, uint64_t now_ns)
     session->state_limit_ns = now_ns + SESSION_KILL_AGAIN_MS * NS_PER_MS;
 }
 
+static FAILURE_APART void half_end_took_too_long(struct session *session)
+{
+    struct failure failure;
+    if (session->process->reaped)
+        process_explain(session->process, &failure);
+    else
+        failure_set(&failure, FAILURE_CHANNEL_CLOSED, "%s", "");
+    session_fail(session, &failure);
+}
+
 static void check_function(struct session *session, uint64_t now_ns)
 {
     if (session->state == LIFECYCLE_RUNNING && now_ns >= session->current.deadline_ns)
         invocation_took_too_long(session);
-    if (now_ns >= session->linger_limit_ns) {
-        struct failure failure;
-        if (session->process->reaped)
-            process_explain(session->process, &failure);
-        else
-            failure_set(&failure, FAILURE_CHANNEL_CLOSED, "%s", "");
-        session_fail(session, &failure);
-    }
+    if (now_ns >= session->linger_limit_ns)
+        half_end_took_too_long(session);
     if (now_ns >= session->state_limit_ns) {
         if (session->state == LIFECYCLE_STARTING)
             init_took_too_long(session);
@@ -74,19 +78,18 @@ static bool snapshot_is_under_way(const struct session *session)
     return session->state >= LIFECYCLE_QUIESCING && session->state <= LIFECYCLE_RESUMING;
 }
 
-static void check_client(struct session *session, struct client *client, uint64_t now_ns)
+static FAILURE_APART void client_waited_too_long(struct session *session, struct client *client)
 {
     struct failure failure;
-    if (client->state == CLIENT_GREETING && now_ns >= client->deadline_ns) {
+    if (client->state == CLIENT_GREETING) {
         failure_set(&failure, FAILURE_BAD_MESSAGE, "no hello within %d ms", CLIENT_GREETING_LIMIT_MS);
         client_refuse(client, session, &failure);
-    } else if (client->state == CLIENT_OPEN && client->order > 0 && now_ns >= client->deadline_ns &&
-               client->held.type == PROTO_CHECKPOINT) {
+    } else if (client->held.type == PROTO_CHECKPOINT) {
         failure_set(&failure, FAILURE_NOT_QUIESCED,
                     "the function was not ready for it within %" PRIu32 " ms: it is %s",
                     client->held.u.checkpoint.timeout_ms, lifecycle_state_name(session->state));
         event_fail_one(session, client, &failure);
-    } else if (client->state == CLIENT_OPEN && client->order > 0 && now_ns >= client->deadline_ns) {
+    } else {
         const uint32_t timeout_ms = client->held.u.invoke.timeout_ms;
         if (session->state == LIFECYCLE_RUNNING || snapshot_is_under_way(session))
             failure_set(&failure, FAILURE_BUSY, "it waited %" PRIu32 " ms", timeout_ms);
@@ -99,6 +102,14 @@ static void check_client(struct session *session, struct client *client, uint64_
         if (session->state == LIFECYCLE_READY)
             session_fail(session, &failure);
     }
+}
+
+static void check_client(struct session *session, struct client *client, uint64_t now_ns)
+{
+    const bool waits =
+        client->state == CLIENT_GREETING || (client->state == CLIENT_OPEN && client->order > 0);
+    if (waits && now_ns >= client->deadline_ns)
+        client_waited_too_long(session, client);
 }
 
 void session_check_limits(struct session *session)

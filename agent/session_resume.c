@@ -101,7 +101,7 @@ static void copy_name(char *to, struct proto_slice from)
 
 /* ---- a client asks --------------------------------------------------------------------------------- */
 
-static void refuse(struct session *session, struct client *client, const char *why)
+static FAILURE_APART void refuse(struct session *session, struct client *client, const char *why)
 {
     struct failure failure;
     failure_set(&failure, FAILURE_BAD_MESSAGE, "%s", why);
@@ -134,6 +134,13 @@ void resume_take_secret(struct session *session, struct client *client)
     wipe_slice(body);
 }
 
+static FAILURE_APART void supersede(struct session *session)
+{
+    struct failure failure;
+    failure_set(&failure, FAILURE_NOT_RESUMED, "another resume has come before this one had ended");
+    resume_end(session, &failure);
+}
+
 enum session_take resume_take(struct session *session, struct client *client)
 {
     struct snapshot *snapshot = &session->snapshot;
@@ -144,11 +151,8 @@ enum session_take resume_take(struct session *session, struct client *client)
     }
     if (snapshot->asker == client)
         return SESSION_LATER; /* its checkpoint comes first */
-    if (snapshot->resumer || snapshot->due || snapshot->starting) {
-        struct failure failure;
-        failure_set(&failure, FAILURE_NOT_RESUMED, "another resume has come before this one had ended");
-        resume_end(session, &failure);
-    }
+    if (snapshot->resumer || snapshot->due || snapshot->starting)
+        supersede(session);
     own_secrets(session, client);
     struct resume_order *order = &snapshot->order;
     order->received_ns = clock_monotonic_ns();
@@ -206,7 +210,7 @@ void resume_take_collect(struct session *session, struct client *client)
 
 /* ---- the steps ------------------------------------------------------------------------------------- */
 
-static void fail_step(struct session *session, const char *why, int error)
+static FAILURE_APART void fail_step(struct session *session, const char *why, int error)
 {
     struct failure failure;
     failure_set(&failure, FAILURE_NOT_RESUMED, "%s", why[0] ? why : strerror(-error));
@@ -301,7 +305,7 @@ bool resume_was_given_up(struct session *session)
 }
 
 /* From here on this clone answers nothing. Its function is frozen again, or killed if even that fails. */
-static void give_up(struct session *session)
+static FAILURE_APART void give_up(struct session *session)
 {
     struct failure failure;
     char text[512];
@@ -325,7 +329,7 @@ static void give_up(struct session *session)
 }
 
 /* Half-way through something of the original's: its process goes, and a fresh one comes after the steps. */
-static void replace(struct session *session)
+static FAILURE_APART void replace(struct session *session)
 {
     struct failure failure;
     session_kill_function(session);
@@ -342,7 +346,7 @@ static void replace_event(struct session *session)
     session->snapshot.due = true;
 }
 
-static void refuse_resume(struct session *session)
+static FAILURE_APART void refuse_resume(struct session *session)
 {
     struct failure failure = session->init_failure;
     if (session->state != LIFECYCLE_UNRESUMED)
@@ -350,12 +354,18 @@ static void refuse_resume(struct session *session)
     resume_end(session, &failure);
 }
 
-bool resume_act(struct session *session, enum lifecycle_action action)
+static FAILURE_APART void end_checkpoint(struct session *session)
 {
     struct failure failure;
+    failure_set(&failure, FAILURE_NOT_QUIESCED, "a resume came first");
+    checkpoint_end(session, &failure);
+}
+
+bool resume_act(struct session *session, enum lifecycle_action action)
+{
     if (action == LIFECYCLE_HOLD) {
-        failure_set(&failure, FAILURE_NOT_QUIESCED, "a resume came first");
-        checkpoint_end(session, &failure);
+        if (session->snapshot.asker)
+            end_checkpoint(session);
         session_freeze(session);
     } else if (action == LIFECYCLE_STEP) {
         take_steps(session);
