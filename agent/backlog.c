@@ -11,6 +11,7 @@ static size_t index_of(enum proto_stream stream)
 void backlog_add(struct backlog *backlog, enum proto_stream stream, struct proto_slice text)
 {
     struct backlog_stream *kept = &backlog->streams[index_of(stream)];
+    uint8_t *const kept_text = backlog->texts[index_of(stream)];
     if (text.size > BACKLOG_BYTES) {
         const size_t skipped = text.size - BACKLOG_BYTES;
         kept->dropped_bytes += skipped;
@@ -22,10 +23,10 @@ void backlog_add(struct backlog *backlog, enum proto_stream stream, struct proto
         const size_t out = text.size - room;
         kept->dropped_bytes += out;
         kept->size -= out;
-        memmove(kept->text, kept->text + out, kept->size);
+        memmove(kept_text, kept_text + out, kept->size);
     }
     if (text.size > 0)
-        memcpy(kept->text + kept->size, text.data, text.size);
+        memcpy(kept_text + kept->size, text.data, text.size);
     kept->size += text.size;
 }
 
@@ -34,13 +35,17 @@ bool backlog_get(const struct backlog *backlog, enum proto_stream stream, struct
     const struct backlog_stream *kept = &backlog->streams[index_of(stream)];
     *log = (struct proto_message){
         .type = PROTO_LOG,
-        .u.log = {.stream = stream, .dropped_bytes = kept->dropped_bytes, .body = {kept->text, kept->size}},
+        .u.log = {.stream = stream,
+                  .dropped_bytes = kept->dropped_bytes,
+                  .body = {backlog->texts[index_of(stream)], kept->size}},
     };
     return kept->size > 0;
 }
 
 void backlog_clear(struct backlog *backlog)
 {
+    /* Mostly empty: a clone that writes here copies a page. */
     for (int i = 0; i < 2; i++)
-        backlog->streams[i].size = backlog->streams[i].dropped_bytes = 0;
+        if (backlog->streams[i].size > 0 || backlog->streams[i].dropped_bytes > 0)
+            backlog->streams[i] = (struct backlog_stream){0};
 }

@@ -14,8 +14,8 @@ struct backlog {
     struct backlog_stream {
         uint64_t dropped_bytes;
         size_t size;
-        uint8_t text[BACKLOG_BYTES];
-    } streams[2];
+    } streams[2]; /* apart from the texts: whoever only looks touches no page of those */
+    uint8_t texts[2][BACKLOG_BYTES];
 };
 
 void backlog_add(struct backlog *backlog, enum proto_stream stream, struct proto_slice text);

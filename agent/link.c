@@ -17,19 +17,22 @@
  * Of the connection that closed last. A clone closes its original's and opens its own: buffers that are
  * handed on cost it no mapping, and no fresh pages.
  */
-static struct link_buffers *spare;
+static struct {
+    struct link_buffers *spare;
+    uint8_t head[HEAD_MAX_BYTES]; /* of the frame that is sent: see link_send */
+} shared;
 
 static struct link_buffers *take_buffers(void)
 {
-    struct link_buffers *buffers = spare;
-    spare = NULL;
+    struct link_buffers *buffers = shared.spare;
+    shared.spare = NULL;
     return buffers ? buffers : malloc(sizeof *buffers);
 }
 
 void link_forget_spare(void)
 {
-    free(spare);
-    spare = NULL;
+    free(shared.spare);
+    shared.spare = NULL;
 }
 
 void link_init(struct link *link)
@@ -77,7 +80,7 @@ void link_close(struct link *link)
     loop_remove(link->loop, &link->source);
     fd_close(&link->fd);
     link_forget_spare();
-    spare = link->buffers;
+    shared.spare = link->buffers;
     link_init(link);
 }
 
@@ -207,10 +210,10 @@ int link_send(struct link *link, enum link_kind kind, const struct proto_message
 {
     if (link->fd < 0 || link->broken)
         return 0;
-    /* Not on the stack: in each depth of it that sends, a clone would write other pages. One thread, and nothing
-     * below comes back here. */
-    static uint8_t head[HEAD_MAX_BYTES];
-    const int64_t head_bytes = proto_encode_head(message, head, sizeof head);
+    /* Not on the stack: in each depth of it that sends, a clone would write other pages. One thread, and
+     * nothing below comes back here. */
+    uint8_t *const head = shared.head;
+    const int64_t head_bytes = proto_encode_head(message, head, sizeof shared.head);
     if (head_bytes < 0)
         return (int)head_bytes;
     const struct proto_slice body = proto_body(message);

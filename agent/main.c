@@ -53,10 +53,10 @@ static struct agent {
     struct cgroup cgroup;
     struct isolate isolate;
     struct process process;
-    struct session session;
     struct server server;
     struct loop_source signals;
     int signal_fd;
+    struct session session; /* large, and small things first: session.h */
 } agent;
 
 static int parse_options(struct options *options, int count, char *const *arguments)

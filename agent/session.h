@@ -61,10 +61,8 @@ struct snapshot {
     const char *step_name;
     uint64_t step_started_ns;
     struct resume_order order;
-    struct resume_secret order_secrets[RESUME_SECRETS_MAX];
 
     const struct client *secrets_of; /* who has given these for its resume to come */
-    struct resume_secret secrets[RESUME_SECRETS_MAX];
     unsigned secret_count;
 };
 
@@ -77,8 +75,7 @@ struct session {
     enum lifecycle_state state;
     uint64_t state_limit_ns;  /* when the state has lasted too long */
     uint64_t linger_limit_ns; /* when half an end (exit or end of channel) is taken for a whole one */
-    struct failure failure;   /* why FAILED */
-    bool failure_is_told;     /* by the function itself: passed on as it is */
+    bool failure_is_told;     /* `failure`, by the function itself: passed on as it is */
     bool restart;             /* as soon as the old process is gone, without waiting for a request */
     bool exiting;             /* SIGTERM: exit when the function is gone */
 
@@ -88,7 +85,6 @@ struct session {
     bool holding;              /* `held` waits for room at the owner */
     struct proto_message held; /* from the function */
     struct output output;
-    struct backlog backlog; /* of output that no client got */
     uint64_t started_ns;
     uint64_t served; /* invocations since it started */
     struct invocation current;
@@ -96,20 +92,27 @@ struct session {
     struct snapshot snapshot;
     const char *given_up_path; /* a file that says it for later agents of this guest; NULL: none */
 
-    const char *connections_directory;           /* of agent/tls/connections.h; NULL: none are held */
-    char connections_why[CONNECTIONS_WHY_BYTES]; /* they cannot be: no process is started; empty: they can */
+    const char *connections_directory; /* of agent/tls/connections.h; NULL: none are held */
 
     enum proto_state init_state; /* as last told; STARTING until the first init has ended */
     uint64_t init_duration_us;
-    struct failure init_failure;
 
-    struct client clients[PROTO_CONNECTIONS_MAX];
     uint64_t arrivals;
 
     int timer_fd;
     struct loop_source timer_source;
     uint64_t armed_ns;
     bool progress; /* something moved: settle once more */
+
+    struct client clients[PROTO_CONNECTIONS_MAX];
+
+    /* What is large and seldom written comes last, so that a resume writes few pages: each is copied for each
+     * clone. */
+    struct backlog backlog;                      /* of output that no client got */
+    struct failure failure;                      /* why FAILED */
+    struct failure init_failure;                 /* as last told, with init_state */
+    char connections_why[CONNECTIONS_WHY_BYTES]; /* they cannot be: no process is started; empty: they can */
+    struct resume_secret secrets[RESUME_SECRETS_MAX], order_secrets[RESUME_SECRETS_MAX]; /* of `snapshot` */
 };
 
 enum session_take { SESSION_TAKEN, SESSION_LATER };

@@ -52,13 +52,13 @@ static void wipe_order(struct session *session)
 {
     struct resume_order *order = &session->snapshot.order;
     explicit_bzero(order->seed, sizeof order->seed);
-    wipe(session->snapshot.order_secrets, order->secret_count);
+    wipe(session->order_secrets, order->secret_count);
     order->secret_count = 0;
 }
 
 void resume_wipe_secrets(struct session *session)
 {
-    wipe(session->snapshot.secrets, session->snapshot.secret_count);
+    wipe(session->secrets, session->snapshot.secret_count);
     session->snapshot.secret_count = 0;
     session->snapshot.secrets_of = NULL;
 }
@@ -126,7 +126,7 @@ void resume_take_secret(struct session *session, struct client *client)
         refuse(session, client, "more secrets than 16");
         return;
     }
-    struct resume_secret *secret = &snapshot->secrets[snapshot->secret_count++];
+    struct resume_secret *secret = &session->secrets[snapshot->secret_count++];
     copy_name(secret->name, client->held.u.secret.name);
     if (body.size > 0)
         memcpy(secret->data, body.data, body.size);
@@ -162,8 +162,8 @@ enum session_take resume_take(struct session *session, struct client *client)
     memcpy(order->clone_id, message->u.resume.clone_id.data, sizeof order->clone_id);
     copy_name(order->hostname, message->u.resume.hostname);
     copy_name(order->network, message->u.resume.network);
-    memcpy(snapshot->order_secrets, snapshot->secrets, snapshot->secret_count * sizeof *snapshot->secrets);
-    order->secrets = snapshot->order_secrets;
+    memcpy(session->order_secrets, session->secrets, snapshot->secret_count * sizeof *session->secrets);
+    order->secrets = session->order_secrets;
     order->secret_count = snapshot->secret_count;
     resume_wipe_secrets(session);
     wipe_slice(message->u.resume.seed);
