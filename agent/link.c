@@ -64,6 +64,7 @@ int link_open(struct link *link, struct loop *loop, int fd)
     }
     if (error == 0) {
         frame_reader_init(&link->buffers->in);
+        link->buffers->out[0] = 0; /* its page is there: who first queues something may be a clone */
         error = link_settle(link, true);
     }
     if (error)

@@ -30,7 +30,8 @@ static void close_pipe(struct output_pipe *pipe)
 /* Read at most `limit` bytes of what is there. */
 static void read_pipe(struct output_pipe *pipe, size_t limit)
 {
-    uint8_t text[PROTO_LOG_MAX_BYTES];
+    /* Not on the stack, whose pages below it a clone would write. One thread, and no sink reads a pipe. */
+    static uint8_t text[PROTO_LOG_MAX_BYTES];
     while (pipe->fd >= 0 && limit > 0) {
         const size_t want = limit < sizeof text ? limit : sizeof text;
         const ssize_t n = read(pipe->fd, text, want);

@@ -147,6 +147,7 @@ void resume_sockets_prepare(void)
     char why[RESUME_WHY_BYTES];
     if (diag_fd < 0 && open_diag(why))
         fd_close(&diag_fd);
+    sockets.sequence = 1; /* its page is there, too: a clone would have to ask for one */
 }
 
 int resume_sockets_destroy(char *why)
