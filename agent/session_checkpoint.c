@@ -129,9 +129,16 @@ void session_freeze(struct session *session)
         cannot_freeze(session, error);
 }
 
-void checkpoint_froze(struct session *session)
+static FAILURE_APART void cannot_forget(struct session *session, const char *why)
 {
     struct failure failure;
+    failure_set(&failure, FAILURE_NOT_QUIESCED, "%s", why);
+    session_fail(session, &failure);
+}
+
+/* What is sent in here is under way when the host takes its snapshot: a clone begins at this depth. */
+void checkpoint_froze(struct session *session)
+{
     char why[RESUME_WHY_BYTES] = "";
     output_drain(&session->output);
     backlog_clear(&session->backlog); /* the original's: not to be told by each clone */
@@ -139,8 +146,7 @@ void checkpoint_froze(struct session *session)
     link_forget_spare();
     const int error = resume_forget(resume_get(), why);
     if (error) {
-        failure_set(&failure, FAILURE_NOT_QUIESCED, "%s", why[0] ? why : strerror(-error));
-        session_fail(session, &failure);
+        cannot_forget(session, why[0] ? why : strerror(-error));
     } else {
         connections_forget(connections_get());
         session_step(session, LIFECYCLE_FROZE);

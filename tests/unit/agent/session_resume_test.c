@@ -97,7 +97,7 @@ static void keys_are_not_kept(void **state)
     ask_resume(host, 7, 1000);
     expect_steps(host);
     const struct snapshot *snapshot = &session.snapshot;
-    assert_true(is_zero(snapshot->secrets, sizeof snapshot->secrets));
+    assert_true(is_zero(session.secrets, sizeof session.secrets));
     assert_true(is_zero(session.order_secrets, sizeof session.order_secrets));
     assert_true(is_zero(snapshot->order.seed, sizeof snapshot->order.seed));
     const struct frame_reader *reader = &session.clients[0].link.buffers->in;
