@@ -7,6 +7,7 @@ GARBAGE_SECONDS=${GARBAGE_SECONDS:-10}
 ANSWER_LIMIT_MS=2000 # of the operator's questions, on a machine that is emulated
 BESIDE_FACTOR=3      # what the VM beside it may take longer than with a neighbour that only computes
 BESIDE_SLACK_US=2000
+ROUNDS=256           # of garbage at least
 LONGER=12            # times five seconds more, on a machine that has other things to do
 ABUSED=$DIR/abused
 
@@ -43,9 +44,12 @@ median_beside() { # seconds variable
     eval "$2=$(($(sort -n "$DIR/times" | sed -n "$((count / 2))p") / 1000))"
 }
 
-# Whether each of five devices gave buffers back and was broken, by the last report, which goes to `last`.
+# Whether there were enough rounds, in which each of five devices gave buffers back and was broken, by the last report, which goes to
+# `last`.
 all_abused() {
     last=$(grep '^garbage: rounds=' "$DIR/console.garbage" | tail -n 1 | tr -d '\r')
+    rounds=$(echo "$last" | sed -n 's/^garbage: rounds=\([0-9]*\).*/\1/p')
+    [ "${rounds:-0}" -ge "$ROUNDS" ] || return 1
     abused=0
     for counts in $(echo "$last" | tr ' ' '\n' | sed -n 's/^id[0-9]*=//p'); do
         [ "${counts%/*}" -eq 0 ] || [ "${counts#*/}" -eq 0 ] || abused=$((abused + 1))
@@ -76,7 +80,7 @@ test_garbage_in_every_register_and_ring() {
     abuser_end garbage
 
     # It did what it is for: each device gave buffers back, and each was broken again and again.
-    all_abused || fail "a device that never served, or never broke, in: ${last:-no report}"
+    all_abused || fail "too few rounds, or a device that never served, or never broke, in: ${last:-no report}"
     echo "beside: $quiet_us us, $abused_us us with garbage; $(cat "$DIR/answers.watch"); $last"
     [ "$abused_us" -le $((quiet_us * BESIDE_FACTOR + BESIDE_SLACK_US)) ] ||
         fail "an invocation beside it takes $abused_us us, $quiet_us us beside a guest that computes"

@@ -83,10 +83,15 @@ static const struct snapshot_machine machine = {
 
 static void a_copy_of_a_machine_is_all_of_it(void **state)
 {
+    static struct snapshot_machine all;
     static struct snapshot_machine copy;
     (void)state;
-    snapshot_machine_copy(&copy, &machine);
-    assert_memory_equal(&copy, &machine, sizeof copy);
+    all = machine;
+    all.drives[all.drive_count++] = (struct snapshot_drive){.id = "data", .path = "/images/data"};
+    all.network.at[all.network.count++] = (struct network_interface){.mtu = 1500};
+    all.balloon.on = all.balloon.free_page_reporting = true;
+    snapshot_machine_copy(&copy, &all);
+    assert_memory_equal(&copy, &all, sizeof copy);
 }
 
 /* The four parts behind the manifest, which are not looked at here. */
