@@ -50,10 +50,11 @@ static void kill_again(struct session *session, uint64_t now_ns)
 static FAILURE_APART void half_end_took_too_long(struct session *session)
 {
     struct failure failure;
-    if (session->process->reaped)
-        process_explain(session->process, &failure);
-    else
-        failure_set(&failure, FAILURE_CHANNEL_CLOSED, "%s", "");
+    if (session->process->reaped) {
+        session_fail_ended(session);
+        return;
+    }
+    failure_set(&failure, FAILURE_CHANNEL_CLOSED, "%s", "");
     session_fail(session, &failure);
 }
 
